@@ -1,0 +1,58 @@
+// The head that every guest's state begins with: what generated code, helpers and the engine share.
+// Invariants: (1) field order is ABI for stencils and tier 2, which use offsetof; (2) outside generated
+// code `pc` and all slots are up to date; (3) the jump cache lies directly below the state in memory.
+#pragma once
+#include "ir/types.h"
+
+namespace kiln::ir {
+
+/// One entry of the per-thread indirect-branch cache. pc == ~0 means empty.
+struct JumpCacheEntry {
+  u64 pc;
+  HostAddr code;
+};
+inline constexpr unsigned kJumpCacheBits = 12;
+inline constexpr std::size_t kJumpCacheEntries = std::size_t{1} << kJumpCacheBits;
+inline constexpr std::size_t kJumpCacheBytes = kJumpCacheEntries * sizeof(JumpCacheEntry);
+
+/// Slots for values that tier 1 spills; eight bytes or sixteen each.
+inline constexpr unsigned kSpillSlots = 64;
+
+struct alignas(64) CpuState {
+  u64 pc;                      // guest pc
+  u32 interrupt;               // non-zero: generated code leaves at the next poll. Written by other threads and signal handlers.
+  u32 exit_kind;               // ExitKind
+  u64 exit_value;
+  u32 exit_aux;
+  u32 mode;                    // mode word of the block key (frontend's meaning)
+  // Lazily kept flags; see FlagsKind.
+  u32 flags_kind;
+  u32 in_code;                 // 1 while generated code (or a helper called from it) runs on this thread
+  u64 flags_a;
+  u64 flags_b;
+  u32 mxcsr;                   // the guest's rounding, flush and sticky exception bits while generated code is not running;
+                               // inside (helpers, interpret()) the host's MXCSR register itself holds them
+  u32 spare;
+  u64 host_sp;                 // stack pointer inside generated code; the fault path resumes with it
+  u64 memory_base;             // host address of guest address 0 (same value as the gs base on x86-64)
+  void* engine_data;           // engine's per-thread record
+  void* user_data;             // owner of the vCPU (linux-user's Thread, softmmu's Vcpu)
+  u64 helper_args[8];          // integer arguments and result of a helper call
+  V128 helper_vargs[4];        // vector arguments and result of a helper call
+  V128 spill[kSpillSlots];
+
+  JumpCacheEntry* jump_cache() {
+    return reinterpret_cast<JumpCacheEntry*>(reinterpret_cast<char*>(this) - kJumpCacheBytes);
+  }
+};
+
+/// Index into the jump cache. `shift` is the guest's instruction alignment (2 for A64).
+constexpr std::size_t jump_cache_index(u64 pc) { return (pc >> 2) & (kJumpCacheEntries - 1); }
+
+/// FaultInfo in CpuState::exit_aux for ExitKind::Fault.
+inline constexpr u32 kFaultWrite = 1;     // access was a write (as far as the host tells)
+inline constexpr u32 kFaultMapped = 2;    // page is mapped, rights were missing (SEGV_ACCERR)
+inline constexpr u32 kFaultBus = 4;       // SIGBUS
+inline constexpr u32 kFaultNonCanonical = 8;
+
+}  // namespace kiln::ir

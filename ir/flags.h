@@ -1,0 +1,17 @@
+// Lazy flags. A lifter makes flags values (flags_add, flags_sub, flags_adc, flags_logic, flags_image, flags_select, flags_fcmp) and
+// asks cond() / flags_value() of them. lower_flags() (ir/passes) turns every use into plain ops, so that after it
+//   - flags_add, flags_sub, flags_logic and flags_image occur only as the argument of set_flags;
+//   - cond and flags_value occur only on get_flags (flags left by an earlier block);
+//   - flags_adc, flags_select and flags_fcmp do not occur.
+// That is all a tier must handle. In the state a record is {flags_kind, flags_a, flags_b} (CpuState), operands zero-extended.
+#pragma once
+#include "ir/types.h"
+
+namespace kiln::ir {
+
+/// The record kind that set_flags stores for one of the four remaining makers, by operand type (I32 or I64).
+constexpr FlagsKind add_kind(bool is64) { return is64 ? FlagsKind::Add64 : FlagsKind::Add32; }
+constexpr FlagsKind sub_kind(bool is64) { return is64 ? FlagsKind::Sub64 : FlagsKind::Sub32; }
+constexpr FlagsKind logic_kind(bool is64) { return is64 ? FlagsKind::Logic64 : FlagsKind::Logic32; }
+
+}  // namespace kiln::ir

@@ -1,0 +1,30 @@
+// The reference interpreter: runs a Block on a guest state exactly as the op table says. Slow and plain on purpose.
+#pragma once
+#include "ir/guest_desc.h"
+
+namespace kiln::ir {
+
+/// Any IR value; which member is live follows from the Inst's type.
+/// Integers narrower than 64 bits are kept zero-extended in `i`.
+union alignas(16) Datum {
+  u64 i;
+  float f32;
+  double f64;
+  V128 v;
+};
+
+/// Evaluates one PURE op (constants, arithmetic, vectors; not flags, state, memory, calls). `args` has the op's operands.
+/// Also what the tiers call for ops that they have no code of their own for.
+Datum eval_pure(const Inst& inst, const Type* arg_types, const Datum* args);
+
+/// N Z C V in bits 31..28 of a flags record.
+u32 flags_value(FlagsKind kind, u64 a, u64 b);
+/// Predicate over N Z C V in bits 31..28.
+bool cond_holds(Cond cond, u32 nzcv);
+
+/// Runs `block` to its exit: updates state, memory (host address = state->memory_base + guest address), pc and exit_kind
+/// (None for jumps). A memory fault arrives as a host signal; `insn_pc` of the running instruction is kept in state->pc all the
+/// time, and all set_reg ops before it have been carried out.
+void interpret(const Block& block, CpuState* state);
+
+}  // namespace kiln::ir

@@ -1,0 +1,90 @@
+// Engine: code cache, block map, chaining, counters, tier-up, invalidation, fault -> guest state. One Engine serves all
+// threads of one guest address space.
+// Invariants: (1) a thread with CpuState::in_code == 1 holds no lock of the engine; (2) code memory is freed only when no thread
+// can be inside it; (3) what a block was translated from is write-protected or watched until the block is dropped.
+#pragma once
+#include <csignal>
+#include <memory>
+#include <string>
+
+#include "ir/guest_desc.h"
+#include "ir/support/log.h"
+
+namespace kiln::jit {
+
+enum class TierChoice : u8 { Interp, One, Two, Auto };
+
+struct EngineConfig {
+  TierChoice tier = TierChoice::Auto;
+  bool self_check = false;               // interpreter beside the tier, stop at the first difference
+  std::string reproducer_path;           // where self-check writes its find
+  bool perf_map = false;                 // /tmp/perf-PID.map
+  bool stats = false;
+  std::size_t cache_bytes = std::size_t{256} << 20;
+  u32 hot_threshold = 3000;              // block entries before its region is compiled (auto)
+  u32 region_insns = 300;                // size limit of a region, guest instructions
+  bool synchronous_tier2 = false;        // compile where the counter runs out, not in the background (--tier=2, tests)
+  u32 max_block_insns = 64;
+  const Log* log = nullptr;              // required
+};
+
+/// The guest's memory as the engine sees it (user mode: linux-user's MemoryMap).
+class AddressSpace : public ir::CodeSource {
+ public:
+  /// Host address of guest address 0.
+  virtual HostAddr base() const = 0;
+  /// The page (4 KiB, guest address) holds translated code from now on: host writes to it must fault until unprotect_code().
+  virtual void protect_code(GuestAddr page) = 0;
+  /// The engine dropped all code of the page: give it back the guest's own rights.
+  virtual void unprotect_code(GuestAddr page) = 0;
+};
+
+struct EngineStats {
+  u64 blocks = 0, guest_insns = 0, code_bytes = 0, regions = 0, region_code_bytes = 0, invalidated = 0, dispatches = 0;
+  double translate_seconds = 0, tier2_seconds = 0;
+};
+
+class Engine {
+ public:
+  Engine(const EngineConfig& config, const ir::GuestDesc& guest, AddressSpace& memory);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const ir::GuestDesc& guest() const;
+  /// A vCPU state, reset, registered with the engine. One per guest thread.
+  ir::CpuState* create_cpu();
+  void destroy_cpu(ir::CpuState* cpu);
+
+  /// Runs `cpu` on the calling thread until something needs the owner: exit_kind is Interrupt, Syscall, Undefined, Breakpoint,
+  /// Fault, FetchFault, Alignment or Trap. pc is the instruction's own address (Syscall too: the owner adds the length).
+  /// Returns at once if cpu->interrupt is set (and clears nothing).
+  ir::ExitKind run(ir::CpuState* cpu);
+
+  /// Like run(), but exactly one guest instruction (debugger, self-check).
+  ir::ExitKind step(ir::CpuState* cpu);
+
+  /// Guest code in [start, start + size) changed, was unmapped or lost its execute right: drop what was made of it.
+  void invalidate(GuestAddr start, u64 size);
+  void invalidate_all();
+
+  /// For the owner's SIGSEGV/SIGBUS handler, called on the faulting thread. If the host pc was inside generated code or a helper
+  /// called by it, arranges for run() to return ExitKind::Fault with exact guest state once the handler returns, and gives true.
+  /// The owner calls it after its own checks (write to a protected code page: invalidate() and retry instead).
+  bool handle_fault(ir::CpuState* cpu, const siginfo_t* info, void* ucontext, u32 fault_flags);
+
+  /// After fork() in the child: only the calling thread exists; restarts the compile thread lazily, forgets other cpus.
+  void after_fork_child(ir::CpuState* cpu);
+  /// Around fork() in the parent: takes and releases the engine's locks so that the child finds them free.
+  void before_fork();
+  void after_fork_parent();
+
+  EngineStats stats() const;
+  std::string stats_text() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace kiln::jit

@@ -1,0 +1,72 @@
+// Tier 1: stitches machine code for one Block from precompiled stencils.
+//
+// Convention inside generated code on x86-64 (clang's preserve_none argument order), the same for tier 2 and the dispatcher:
+//   r12 = CpuState*, gs base = host address of guest address 0, rsp as enter_code() left it (rsp % 16 == 8 at every block
+//   boundary, as at a C function's entry), every other register free. All guest state is in memory at block boundaries.
+// Inside a block ten registers (r13 r14 r15 rdi rsi rdx rcx r8 r9 r11) and xmm0-7 cache values; rax is the flag/temp
+// register "t"; rbx, rbp, r10, xmm8-15 are scratch inside a stencil.
+// Invariant: stitch() is deterministic: the same Block and options give the same bytes, with recording on or off.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "ir/guest_desc.h"
+
+namespace kiln::jit {
+
+/// Host addresses that generated code jumps to.
+struct RuntimeEntries {
+  HostAddr leave = 0;         // restores callee-saved registers and returns from enter_code(); exit_* fields are set
+  HostAddr lookup_miss = 0;   // pc of the indirect exit is in CpuState::pc; sets ExitKind::Miss and leaves
+};
+
+struct Tier1Options {
+  HostAddr code_address = 0;       // where the bytes will run (16-byte aligned)
+  RuntimeEntries runtime;
+  bool entry_patch = false;        // start with a 5-byte nop, 8-byte aligned, that tier-up turns into a jump
+  const u32* counter = nullptr;    // if set: decrement *counter at entry; at zero-crossing leave with ExitKind::Hot, exit_value = block_id
+  u64 block_id = 0;                // Block's identity for Hot
+  u64 exit_ids[2] = {0, 0};        // exit_value of ExitKind::Chain for the direct exits, in order (taken, not taken)
+  bool poll = true;                // blocks that end in a backward or indirect exit look at CpuState::interrupt at entry
+};
+
+/// A direct exit: a `jmp rel32` (or jcc) whose 4-byte displacement, aligned so that it can be replaced atomically, stands at patch_offset.
+struct Tier1Exit {
+  u32 patch_offset = 0;
+  u32 stub_offset = 0;             // where it goes while unchained: sets pc, Chain, exit id, and leaves
+  GuestAddr target = 0;
+};
+
+/// Where a guest slot's current value lives at a recovery point when memory does not hold it.
+struct SlotLocation {
+  enum class Kind : u8 { IntRegister, VectorRegister, Constant, Spill } kind;
+  u32 slot_offset;                 // byte offset in CpuState
+  ir::Type type;
+  u8 reg = 0;                      // index into cached registers: 0..9 (r13 …), 0..7 (xmm)
+  u64 constant = 0;                // Constant (low half), or the byte offset in CpuState for Spill
+  u64 constant_high = 0;
+};
+/// The state at one faulting host instruction range [begin, end) (offsets in the code).
+struct RecoveryPoint {
+  u32 begin, end;
+  GuestAddr pc;
+  std::vector<SlotLocation> dirty; // includes flags_kind/a/b as slots of CpuState
+};
+
+struct Tier1Code {
+  std::vector<u8> bytes;
+  std::vector<Tier1Exit> exits;
+  std::vector<RecoveryPoint> recovery;  // only when recording
+  u32 fallback_ops = 0;            // ops that went through the generic interpreter call
+};
+
+/// Ids of x86-64 registers (ucontext's order is the caller's business) for IntRegister indices.
+inline constexpr const char* kCachedRegisterNames[10] = {"r13", "r14", "r15", "rdi", "rsi", "rdx", "rcx", "r8", "r9", "r11"};
+
+/// Stitches `block`. `record` fills Tier1Code::recovery.
+Tier1Code stitch(const ir::Block& block, const ir::GuestDesc& guest, const Tier1Options& options, bool record);
+
+/// True if the host has what the stencils were compiled for (x86-64-v3); otherwise `why` says what is missing.
+bool host_supported(std::string& why);
+
+}  // namespace kiln::jit
