@@ -1,0 +1,26 @@
+// The AArch64 user-visible state, as slots behind CpuState.
+#pragma once
+#include "ir/cpu_state.h"
+
+namespace kiln::arm {
+
+struct A64State : ir::CpuState {
+  u64 x[32];              // x[0..30]; x[31] holds SP (the zero register is never stored)
+  V128 v[32];
+  u64 tpidr_el0;
+  u64 tpidrro_el0;
+  u64 fpcr;               // as the guest wrote it; CpuState::mxcsr follows
+  u64 fpsr;               // QC and bits that MXCSR does not hold; cumulative exception bits are merged in from MXCSR when read
+  u64 exclusive_address;  // ~0: no reservation
+  u64 exclusive_value[2]; // what the load-exclusive saw
+};
+
+/// Mode word (block key): the FPCR bits that change what is lifted.
+enum Mode : u32 {
+  kModeDefaultNan = 1,    // FPCR.DN
+  kModeFlushToZero = 2,   // FPCR.FZ
+  kModeFlush16 = 4,       // FPCR.FZ16
+  kModeAltHalf = 8,       // FPCR.AHP
+};
+
+}  // namespace kiln::arm

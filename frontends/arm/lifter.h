@@ -1,0 +1,59 @@
+// Lifter: what the semantic functions of the A64 rows work with.
+#pragma once
+#include <cstddef>
+
+#include "frontends/arm/a64_state.h"
+#include "ir/builder.h"
+
+namespace kiln::arm {
+
+/// What a semantic function tells the block loop.
+enum class Lift : u8 {
+  Next,       // go on with the next instruction
+  End,        // the block has its exit op
+  Undefined,  // the guest gets its undefined-instruction exception
+};
+
+struct Lifter {
+  ir::Builder ir;
+  GuestAddr pc = 0;    // of the instruction being lifted
+  u32 word = 0;
+  u32 mode = 0;
+
+  explicit Lifter(ir::Block& block) : ir(block) {}
+
+  static std::size_t x_offset(unsigned r) { return offsetof(A64State, x) + 8 * r; }
+  static std::size_t v_offset(unsigned r) { return offsetof(A64State, v) + 16 * r; }
+
+  // General registers. Number 31 is the zero register for x/w, SP for x_sp/w_sp.
+  ir::Value x(unsigned r) { return r == 31 ? ir.i64(0) : ir.get_reg(ir::Type::I64, x_offset(r)); }
+  ir::Value x_sp(unsigned r) { return ir.get_reg(ir::Type::I64, x_offset(r)); }
+  ir::Value w(unsigned r) { return r == 31 ? ir.i32(0) : ir.trunc(ir::Type::I32, x(r)); }
+  ir::Value w_sp(unsigned r) { return ir.trunc(ir::Type::I32, x_sp(r)); }
+  /// By the sf bit.
+  ir::Value r(unsigned sf, unsigned reg) { return sf ? x(reg) : w(reg); }
+  ir::Value r_sp(unsigned sf, unsigned reg) { return sf ? x_sp(reg) : w_sp(reg); }
+  /// Writes an i64, or an i32 zero-extended; writes to 31 are dropped.
+  void set_r(unsigned reg, ir::Value value) {
+    if (reg != 31) set_r_sp(reg, value);
+  }
+  void set_r_sp(unsigned reg, ir::Value value) { ir.set_reg(x_offset(reg), ir.zext(ir::Type::I64, value)); }
+
+  // Vector registers: always the whole 128 bits.
+  ir::Value v(unsigned r) { return ir.get_reg(ir::Type::V128, v_offset(r)); }
+  void set_v(unsigned r, ir::Value value) { ir.set_reg(v_offset(r), value); }
+  /// By the Q bit: a 64-bit result clears the upper half.
+  void set_vq(unsigned q, unsigned r, ir::Value value) { set_v(r, q ? value : ir.v_low64(value)); }
+  /// Scalar floating point: low f32/f64 of a vector register; a write clears the rest.
+  ir::Value f(ir::Type t, unsigned r) { return ir.v_to_f(t, v(r)); }
+  void set_f(unsigned r, ir::Value value) { set_v(r, ir.f_to_v(value)); }
+
+  /// FpOp with the NaN rule of the mode word.
+  ir::FpOp fp() const {
+    ir::FpOp f;
+    f.nan = (mode & kModeDefaultNan) ? ir::NanRule::ArmDefault : ir::NanRule::ArmPropagate;
+    return f;
+  }
+};
+
+}  // namespace kiln::arm
