@@ -164,8 +164,10 @@ class Index {
  public:
   explicit Index(const std::vector<Row>& rows) : rows_(rows) {
     for (u32 i = 0; i < rows.size(); ++i) order_.push_back(i);
-    std::stable_sort(order_.begin(), order_.end(),
-                     [&](u32 a, u32 b) { return std::popcount(rows[a].mask) > std::popcount(rows[b].mask); });
+    std::sort(order_.begin(), order_.end(), [&](u32 a, u32 b) {
+      const int bits_a = std::popcount(rows[a].mask), bits_b = std::popcount(rows[b].mask);
+      return bits_a != bits_b ? bits_a > bits_b : a < b;
+    });
     for (u32 top = 0; top < kTopCount; ++top) {
       const std::vector<u32> list = matching(order_, top << kTopLow, (kTopCount - 1) << kTopLow);
       if (list.size() <= kLongList) {
