@@ -46,6 +46,14 @@ struct alignas(64) CpuState {
   }
 };
 
+/// Sets the mode word. The jump cache is keyed by pc alone, so a real change empties it; generated code that calls this (through a
+/// helper) must end its block with an indirect exit, whose look-up then goes by the new mode.
+inline void change_mode(CpuState* state, u32 mode) {
+  if (state->mode == mode) return;
+  state->mode = mode;
+  for (std::size_t i = 0; i < kJumpCacheEntries; ++i) state->jump_cache()[i].pc = ~u64{0};
+}
+
 /// Index into the jump cache. `shift` is the guest's instruction alignment (2 for A64).
 constexpr std::size_t jump_cache_index(u64 pc) { return (pc >> 2) & (kJumpCacheEntries - 1); }
 

@@ -1,0 +1,165 @@
+// Patched exits, dropping blocks and regions, stopping the world, eviction by generation. Everything here wants `mutex` held.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "jit/engine/impl.h"
+
+namespace kiln::jit {
+
+void Engine::Impl::link(ExitSite& site, TranslatedBlock& to) {
+  if (site.linked != nullptr || to.dead) return;
+  if (!host::reachable(site.field, to.entry)) return;
+  site.linked = &to;
+  to.incoming.push_back(&site);
+  host::patch_displacement(cache.writable(site.field), site.field, to.entry);
+  ++linked_chains;
+}
+
+void Engine::Impl::unlink(ExitSite& site) {
+  if (site.linked == nullptr) return;
+  std::erase(site.linked->incoming, &site);
+  site.linked = nullptr;
+  host::patch_displacement(cache.writable(site.field), site.field, site.unchained);
+  ++unlinked_chains;
+}
+
+void Engine::Impl::retarget_incoming(TranslatedBlock& block) {
+  for (ExitSite* site : block.incoming) host::patch_displacement(cache.writable(site->field), site->field, block.entry);
+}
+
+void Engine::Impl::forget_in_jump_caches(GuestAddr pc) {
+  for (ThreadRecord* thread : threads) {
+    ir::JumpCacheEntry& entry = thread->cpu->jump_cache()[ir::jump_cache_index(pc)];
+    if (entry.pc == pc) std::atomic_ref<u64>(entry.pc).store(~u64{0}, std::memory_order_release);
+  }
+}
+
+// The memory of a dropped block stays until its generation is evicted: other threads may still be inside.
+void Engine::Impl::drop_block(TranslatedBlock* block) {
+  if (block->dead) return;
+  block->dead = true;
+  blocks.erase({block->pc, block->mode});
+  std::erase(page_blocks[align_down(block->pc, 4096)], block);
+  while (!block->incoming.empty()) unlink(*block->incoming.back());
+  for (ExitSite& site : block->exits) {
+    site.dead = true;
+    unlink(site);
+  }
+  if (block->region != nullptr) drop_region(block->region);
+  forget_in_jump_caches(block->pc);
+  ++stats.invalidated;
+}
+
+void Engine::Impl::drop_region(Region* region) {
+  if (region->dead) return;
+  region->dead = true;
+  TranslatedBlock& entry = *region->entry;
+  if (entry.region == region) {
+    entry.region = nullptr;
+    entry.entry = entry.code;
+    host::patch_entry_nop(cache.writable(entry.code));
+    retarget_incoming(entry);
+    forget_in_jump_caches(entry.pc);
+    // Its pages change: give it another chance only after it is hot again, ever later.
+    entry.queued = false;
+    entry.counter = config.hot_threshold * 16;
+  }
+  for (ExitSite* site : region->exits) {
+    site->dead = true;
+    unlink(*site);
+  }
+  for (GuestAddr page : region->pages) std::erase(page_regions[page], region);
+}
+
+void Engine::Impl::invalidate(GuestAddr start, u64 size) {
+  const GuestAddr end = start + size < start ? ~u64{0} : start + size;
+  const auto overlaps = [&](GuestAddr pc, u32 bytes) { return pc < end && pc + bytes > start; };
+  const auto drop_on_page = [&](GuestAddr page) {
+    if (const auto it = page_regions.find(page); it != page_regions.end()) {
+      const std::vector<Region*> copy = it->second;
+      for (Region* region : copy)
+        if (std::any_of(region->sources.begin(), region->sources.end(),
+                        [&](const auto& s) { return overlaps(s.first, s.second); }))
+          drop_region(region);
+    }
+    if (const auto it = page_blocks.find(page); it != page_blocks.end()) {
+      const std::vector<TranslatedBlock*> copy = it->second;
+      for (TranslatedBlock* block : copy)
+        if (overlaps(block->pc, block->guest_bytes)) drop_block(block);
+    }
+  };
+  if ((end - start) / 4096 > page_blocks.size()) {
+    std::vector<GuestAddr> pages;
+    for (const auto& [page, list] : page_blocks)
+      if (page < end && page + 4096 > start) pages.push_back(page);
+    for (GuestAddr page : pages) drop_on_page(page);
+  } else {
+    for (GuestAddr page = align_down(start, 4096); page < end; page += 4096) drop_on_page(page);
+  }
+  if (building != nullptr &&
+      std::any_of(building->sources.begin(), building->sources.end(), [&](const auto& s) { return overlaps(s.first, s.second); }))
+    building->cancelled = true;
+}
+
+// Every thread leaves generated code at its next poll and then waits for world_resumed in run(). The owner sees an
+// ExitKind::Interrupt with nothing pending, which is harmless.
+void Engine::Impl::stop_world(ThreadRecord* self) {
+  world_stopping.store(true);
+  for (ThreadRecord* thread : threads)
+    if (thread != self && thread->active.load()) __atomic_store_n(&thread->cpu->interrupt, 1, __ATOMIC_RELEASE);
+  for (ThreadRecord* thread : threads)
+    while (thread != self && thread->active.load()) std::this_thread::yield();
+}
+
+void Engine::Impl::resume_world() {
+  world_stopping.store(false);
+  world_resumed.notify_all();
+}
+
+void Engine::Impl::evict_next_generation(ThreadRecord* self) {
+  stop_world(self);
+  for (ThreadRecord* thread : threads) recover(*thread);
+  const unsigned victim = cache.following();
+  std::vector<TranslatedBlock*> old_blocks;
+  std::vector<Region*> old_regions;
+  {
+    std::lock_guard ranges(range_mutex);
+    for (auto it = code_regions.begin(); it != code_regions.end();) {
+      if (cache.generation_of(it->first) != victim) {
+        ++it;
+        continue;
+      }
+      old_regions.push_back(it->second);
+      it = code_regions.erase(it);
+    }
+    for (auto it = code_blocks.begin(); it != code_blocks.end();) {
+      if (cache.generation_of(it->first) != victim) {
+        ++it;
+        continue;
+      }
+      old_blocks.push_back(it->second);
+      it = code_blocks.erase(it);
+    }
+  }
+  for (Region* region : old_regions) drop_region(region);
+  for (TranslatedBlock* block : old_blocks) {
+    if (building != nullptr && building->entry == block) building->cancelled = true;
+    std::erase(compile_queue, block);
+    drop_block(block);
+  }
+  // A region in a younger generation may still name an old block as its entry: it was dropped with the block.
+  for (Region* region : old_regions) {
+    for (ExitSite* site : region->exits) delete site;
+    region->exits.clear();
+  }
+  for (TranslatedBlock* block : old_blocks)
+    if (building == nullptr || building->entry != block) delete block;
+  for (ThreadRecord* thread : threads)
+    for (std::size_t i = 0; i < ir::kJumpCacheEntries; ++i) thread->cpu->jump_cache()[i].pc = ~u64{0};
+  cache.advance();
+  ++evictions;
+  resume_world();
+}
+
+}  // namespace kiln::jit

@@ -1,0 +1,339 @@
+#include "jit/engine/engine.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <utility>
+
+#include "ir/interpreter.h"
+#include "ir/passes/passes.h"
+#include "jit/engine/impl.h"
+
+namespace kiln::jit {
+
+using ir::CpuState;
+using ir::ExitKind;
+
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+ExitKind exit_kind(const CpuState* cpu) { return static_cast<ExitKind>(cpu->exit_kind); }
+bool interrupted(const CpuState* cpu) { return __atomic_load_n(&cpu->interrupt, __ATOMIC_RELAXED) != 0; }
+
+}  // namespace
+
+Engine::Impl::Impl(const EngineConfig& c, const ir::GuestDesc& g, AddressSpace& m)
+    : config(c), guest(g), memory(m), cache(c.cache_bytes) {
+  if (!cache.valid()) {
+    std::fprintf(stderr, "kiln: cannot map %zu bytes of code cache\n", c.cache_bytes);
+    std::exit(1);
+  }
+  runtime.leave = host::leave_address();
+  runtime.lookup_miss = host::lookup_miss_address();
+  if (config.perf_map) {
+    const std::string path = fmt::format("/tmp/perf-{}.map", getpid());
+    perf_file = std::fopen(path.c_str(), "w");
+  }
+}
+
+Engine::Impl::~Impl() {
+  {
+    std::unique_lock lock(mutex);
+    stopping = true;
+    compile_wanted.notify_all();
+  }
+  if (compile_thread.joinable()) compile_thread.join();
+  if (perf_file != nullptr) std::fclose(perf_file);
+}
+
+void Engine::Impl::lift(GuestAddr pc, u32 mode, unsigned max_insns, ir::Block& out) {
+  ir::LiftLimits limits;
+  limits.max_insns = max_insns;
+  out.clear();
+  guest.lift(memory, pc, mode, limits, out);
+}
+
+Tier1Options Engine::Impl::tier1_options(TranslatedBlock& block) const {
+  Tier1Options options;
+  options.code_address = block.code;
+  options.runtime = runtime;
+  const bool counts = config.tier == TierChoice::Auto || config.tier == TierChoice::Two;
+  options.entry_patch = counts;
+  options.counter = counts ? &block.counter : nullptr;
+  options.block_id = reinterpret_cast<u64>(&block);
+  options.exit_ids[0] = reinterpret_cast<u64>(&block.exits[0]);
+  options.exit_ids[1] = reinterpret_cast<u64>(&block.exits[1]);
+  return options;
+}
+
+TranslatedBlock* Engine::Impl::find(GuestAddr pc, u32 mode) {
+  const auto it = blocks.find({pc, mode});
+  return it == blocks.end() ? nullptr : it->second;
+}
+
+TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
+  const double start = config.stats ? now() : 0;
+  // Protect first: a write by another thread after this point faults and waits for the lock we hold.
+  memory.protect_code(align_down(pc, 4096));
+  lift(pc, mode, config.max_block_insns, scratch);
+  if (scratch.insts.size() == 1 && scratch.insts[0].op == ir::Op::exit_exception_ &&
+      scratch.insts[0].aux == static_cast<u32>(ExitKind::FetchFault))
+    return nullptr;
+  const bool keep_lifted = config.log->on(kLogIr) || config.self_check;
+  if (keep_lifted) scratch_lifted = scratch;
+  ir::optimise(scratch);
+
+  auto* block = new TranslatedBlock;
+  block->pc = pc;
+  block->mode = mode;
+  block->guest_bytes = scratch.guest_bytes;
+  block->guest_insns = scratch.guest_insns;
+  block->counter = config.hot_threshold;
+  if (config.tier == TierChoice::Interp) {
+    block->ir = std::make_unique<ir::Block>(scratch);
+  } else {
+    // stitch() needs the address before the size is known: a generous bound keeps the generation's end from being crossed.
+    const std::size_t bound = 4096 + scratch.insts.size() * 256;
+    block->code = cache.reserve(bound);
+    if (block->code == 0) {
+      delete block;
+      return nullptr;
+    }
+    Tier1Code code = stitch(scratch, guest, tier1_options(*block), false);
+    std::memcpy(cache.writable(block->code), code.bytes.data(), code.bytes.size());
+    cache.commit(block->code, code.bytes.size());
+    block->code_bytes = static_cast<u32>(code.bytes.size());
+    block->entry = block->code;
+    for (std::size_t i = 0; i < code.exits.size() && i < 2; ++i) {
+      ExitSite& site = block->exits[i];
+      site.target = code.exits[i].target;
+      site.mode = mode;
+      site.field = block->code + code.exits[i].patch_offset;
+      site.unchained = block->code + code.exits[i].stub_offset;
+    }
+    fallback_ops += code.fallback_ops;
+    std::lock_guard ranges(range_mutex);
+    code_blocks[block->code] = block;
+  }
+  blocks[{pc, mode}] = block;
+  page_blocks[align_down(pc, 4096)].push_back(block);
+  ++stats.blocks;
+  stats.guest_insns += block->guest_insns;
+  stats.code_bytes += block->code_bytes;
+  if (config.stats) stats.translate_seconds += now() - start;
+  if (perf_file != nullptr) map_symbol(block->code, block->code_bytes, "t1", pc);
+  log_block(*block, scratch, keep_lifted ? &scratch_lifted : nullptr);
+  return block;
+}
+
+void Engine::Impl::map_symbol(HostAddr address, std::size_t bytes, const char* kind, GuestAddr pc) {
+  fmt::print(perf_file, "{:x} {:x} {}_{:x}\n", address, bytes, kind, pc);
+  std::fflush(perf_file);
+}
+
+void Engine::Impl::log_block(const TranslatedBlock& block, const ir::Block& optimised, const ir::Block* lifted) {
+  const Log& log = *config.log;
+  if (log.on(kLogInAsm)) {
+    std::vector<u8> code(block.guest_bytes);
+    memory.fetch(block.pc, code.data(), code.size());
+    log.write(fmt::format("IN: block {:#x}, {} instructions, mode {:#x}\n{}\n", block.pc, block.guest_insns, block.mode,
+                          disassemble(guest.llvm_triple, guest.llvm_features, code, block.pc)));
+  }
+  if (log.on(kLogIr) && lifted != nullptr) log.write(fmt::format("IR: {:#x}\n{}\n", block.pc, ir::print(*lifted)));
+  if (log.on(kLogIrOpt)) log.write(fmt::format("IR_OPT: {:#x}\n{}\n", block.pc, ir::print(optimised)));
+  if (log.on(kLogOutAsm) && block.code != 0)
+    log.write(fmt::format("OUT: block {:#x}, {} bytes\n{}\n", block.pc, block.code_bytes,
+                          disassemble("x86_64-linux-gnu", "", {cache.writable(block.code), block.code_bytes}, block.code)));
+}
+
+ExitKind Engine::Impl::run(CpuState* cpu) {
+  if (config.tier == TierChoice::Interp) return run_interpreter(cpu);
+  if (config.self_check) return run_self_check(cpu);
+  ThreadRecord& thread = *thread_of(cpu);
+  // What generated code hands back names blocks and exits by address: good only while nothing was evicted since.
+  ExitSite* pending = nullptr;
+  TranslatedBlock* hot = nullptr;
+  u64 epoch = 0;
+  for (;;) {
+    if (interrupted(cpu)) {
+      cpu->exit_kind = static_cast<u32>(ExitKind::Interrupt);
+      return ExitKind::Interrupt;
+    }
+    HostAddr code = 0;
+    {
+      std::unique_lock lock(mutex);
+      world_resumed.wait(lock, [&] { return !world_stopping.load(); });
+      ++stats.dispatches;
+      if (epoch != evictions) pending = nullptr, hot = nullptr;
+      if (hot != nullptr) request_tier2(std::exchange(hot, nullptr), lock);
+      epoch = evictions;
+      TranslatedBlock* block = find(cpu->pc, cpu->mode);
+      if (block == nullptr) {
+        if (cache.reserve(64 << 10) == 0) {
+          evict_next_generation(&thread);
+          epoch = evictions;
+          pending = nullptr;
+        }
+        block = translate(cpu->pc, cpu->mode);
+        if (block == nullptr) {
+          cpu->exit_kind = static_cast<u32>(ExitKind::FetchFault);
+          cpu->exit_value = cpu->pc;
+          return ExitKind::FetchFault;
+        }
+      }
+      if (pending != nullptr && !pending->dead && pending->target == block->pc && pending->mode == block->mode)
+        link(*pending, *block);
+      pending = nullptr;
+      code = block->entry;
+      ir::JumpCacheEntry& entry = cpu->jump_cache()[ir::jump_cache_index(block->pc)];
+      entry.code = code;
+      entry.pc = block->pc;
+      thread.active.store(true);
+    }
+    if (config.log->on(kLogExec)) config.log->write(fmt::format("EXEC: {:#x}\n", cpu->pc));
+    cpu->exit_kind = static_cast<u32>(ExitKind::None);
+    host::enter_code(cpu, code);
+    thread.active.store(false);
+    switch (exit_kind(cpu)) {
+      case ExitKind::Chain: pending = reinterpret_cast<ExitSite*>(cpu->exit_value); break;
+      case ExitKind::None:
+      case ExitKind::Miss: break;
+      case ExitKind::Hot: hot = reinterpret_cast<TranslatedBlock*>(cpu->exit_value); break;
+      case ExitKind::Fault: {
+        std::unique_lock lock(mutex);
+        recover(thread);
+        return ExitKind::Fault;
+      }
+      default: return exit_kind(cpu);
+    }
+    // A mode change by the block (FPCR write) shows at the next look-up only: jump caches are keyed by pc alone.
+  }
+}
+
+ExitKind Engine::Impl::run_interpreter(CpuState* cpu) {
+  for (;;) {
+    if (interrupted(cpu)) {
+      cpu->exit_kind = static_cast<u32>(ExitKind::Interrupt);
+      return ExitKind::Interrupt;
+    }
+    TranslatedBlock* block;
+    {
+      std::unique_lock lock(mutex);
+      block = find(cpu->pc, cpu->mode);
+      if (block == nullptr) block = translate(cpu->pc, cpu->mode);
+    }
+    if (block == nullptr) {
+      cpu->exit_kind = static_cast<u32>(ExitKind::FetchFault);
+      cpu->exit_value = cpu->pc;
+      return ExitKind::FetchFault;
+    }
+    cpu->exit_kind = static_cast<u32>(ExitKind::None);
+    // interpret() keeps pc and slots exact; a fault leaves it through the same door as a helper's.
+    host::call_in_code(cpu, [](CpuState* state, const void* ir) { ir::interpret(*static_cast<const ir::Block*>(ir), state); },
+                       block->ir.get());
+    if (exit_kind(cpu) != ExitKind::None) return exit_kind(cpu);
+  }
+}
+
+// --- the public face --------------------------------------------------------------------------------------------------
+
+Engine::Engine(const EngineConfig& config, const ir::GuestDesc& guest, AddressSpace& memory)
+    : impl_(std::make_unique<Impl>(config, guest, memory)) {}
+Engine::~Engine() = default;
+
+const ir::GuestDesc& Engine::guest() const { return impl_->guest; }
+
+CpuState* Engine::create_cpu() {
+  auto* thread = new ThreadRecord;
+  thread->mapping_bytes = align_up(ir::kJumpCacheBytes + impl_->guest.state_size, 4096);
+  void* mapping = mmap(nullptr, thread->mapping_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping == MAP_FAILED) {
+    delete thread;
+    return nullptr;
+  }
+  thread->mapping = mapping;
+  auto* cpu = reinterpret_cast<CpuState*>(static_cast<char*>(mapping) + ir::kJumpCacheBytes);
+  thread->cpu = cpu;
+  impl_->guest.reset(cpu);
+  cpu->memory_base = impl_->memory.base();
+  cpu->mode = impl_->guest.mode_of(cpu);
+  cpu->engine_data = thread;
+  for (std::size_t i = 0; i < ir::kJumpCacheEntries; ++i) cpu->jump_cache()[i].pc = ~u64{0};
+  std::unique_lock lock(impl_->mutex);
+  impl_->threads.push_back(thread);
+  return cpu;
+}
+
+void Engine::destroy_cpu(CpuState* cpu) {
+  ThreadRecord* thread = thread_of(cpu);
+  {
+    std::unique_lock lock(impl_->mutex);
+    std::erase(impl_->threads, thread);
+  }
+  munmap(thread->mapping, thread->mapping_bytes);
+  delete thread;
+}
+
+ExitKind Engine::run(CpuState* cpu) { return impl_->run(cpu); }
+
+ExitKind Engine::step(CpuState* cpu) {
+  ir::Block block;
+  impl_->lift(cpu->pc, cpu->mode, 1, block);
+  cpu->exit_kind = static_cast<u32>(ExitKind::None);
+  host::call_in_code(cpu, [](CpuState* state, const void* ir) { ir::interpret(*static_cast<const ir::Block*>(ir), state); }, &block);
+  return exit_kind(cpu);
+}
+
+void Engine::invalidate(GuestAddr start, u64 size) {
+  std::unique_lock lock(impl_->mutex);
+  impl_->invalidate(start, size);
+}
+
+void Engine::invalidate_all() {
+  std::unique_lock lock(impl_->mutex);
+  impl_->invalidate(0, ~u64{0});
+}
+
+bool Engine::handle_fault(CpuState* cpu, const siginfo_t* info, void* ucontext, u32 fault_flags) {
+  return impl_->handle_fault(cpu, info, ucontext, fault_flags);
+}
+
+void Engine::before_fork() {
+  impl_->compiler_mutex.lock();
+  impl_->mutex.lock();
+  impl_->range_mutex.lock();
+  impl_->fork_fd = impl_->cache.prepare_fork();
+}
+
+void Engine::after_fork_parent() {
+  if (impl_->fork_fd >= 0) close(impl_->fork_fd);
+  impl_->fork_fd = -1;
+  impl_->range_mutex.unlock();
+  impl_->mutex.unlock();
+  impl_->compiler_mutex.unlock();
+}
+
+void Engine::after_fork_child(CpuState* cpu) {
+  ThreadRecord* self = thread_of(cpu);
+  std::erase_if(impl_->threads, [&](ThreadRecord* t) { return t != self; });
+  if (impl_->compile_thread_running) {
+    // The thread does not exist in the child; the object must forget it without joining.
+    new (&impl_->compile_thread) std::thread;
+    new (&impl_->compile_wanted) std::condition_variable;
+    impl_->compile_thread_running = false;
+    impl_->compile_queue.clear();
+  }
+  new (&impl_->world_resumed) std::condition_variable;
+  impl_->cache.adopt_fork(std::exchange(impl_->fork_fd, -1));
+  after_fork_parent();
+}
+
+EngineStats Engine::stats() const { return impl_->stats; }
+
+}  // namespace kiln::jit

@@ -1,0 +1,166 @@
+// The engine's own data. See README.md for the locks.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "jit/engine/code_cache.h"
+#include "jit/engine/engine.h"
+#include "jit/engine/host.h"
+#include "jit/llvm/tier2.h"
+#include "jit/stencil/tier1.h"
+
+namespace kiln::jit {
+
+struct TranslatedBlock;
+
+/// One direct exit: of a tier-1 block or of a region. Lives as long as the code it belongs to.
+struct ExitSite {
+  GuestAddr target = 0;
+  u32 mode = 0;
+  HostAddr field = 0;            // executable address of the rel32 to patch
+  HostAddr unchained = 0;        // where it leads while not chained
+  TranslatedBlock* linked = nullptr;
+  bool dead = false;             // its owner was dropped
+};
+
+/// A region's machine code.
+struct Region {
+  RegionCode code;
+  TranslatedBlock* entry = nullptr;
+  std::vector<ExitSite*> exits;
+  std::vector<std::pair<GuestAddr, u32>> sources;  // guest code ranges {pc, bytes}
+  std::vector<GuestAddr> pages;
+  u64 id = 0;
+  bool dead = false;
+};
+
+struct TranslatedBlock {
+  GuestAddr pc = 0;
+  u32 mode = 0;
+  u32 guest_bytes = 0;
+  u32 guest_insns = 0;
+  u32 counter = 0;               // generated code counts it down
+  u32 code_bytes = 0;
+  HostAddr code = 0;             // tier 1, executable
+  HostAddr entry = 0;            // where look-ups go: tier 1 or the region
+  ExitSite exits[2];
+  std::vector<ExitSite*> incoming;
+  Region* region = nullptr;      // the region that begins here
+  bool dead = false;
+  bool queued = false;           // asked for, or compiled once already
+  std::unique_ptr<ir::Block> ir; // --tier=interp only
+};
+
+/// The engine's record of a guest thread.
+struct ThreadRecord {
+  ir::CpuState* cpu = nullptr;
+  void* mapping = nullptr;
+  std::size_t mapping_bytes = 0;
+  std::atomic<bool> active{false};  // may hold code pointers; the world is stopped when none is
+  bool recover = false;             // tier-1 fault: registers below are to be turned into guest state
+  host::FaultRegisters fault;
+};
+
+struct BlockKey {
+  GuestAddr pc;
+  u32 mode;
+  bool operator==(const BlockKey&) const = default;
+};
+struct BlockKeyHash {
+  std::size_t operator()(const BlockKey& k) const { return (k.pc >> 1) * 0x9e3779b97f4a7c15u ^ (u64{k.mode} << 7); }
+};
+
+/// A region being compiled; invalidate() cancels it.
+struct RegionBuild {
+  TranslatedBlock* entry = nullptr;
+  std::vector<std::pair<GuestAddr, u32>> sources;
+  bool cancelled = false;
+};
+
+struct Engine::Impl {
+  Impl(const EngineConfig& config, const ir::GuestDesc& guest, AddressSpace& memory);
+  ~Impl();
+
+  // engine.cpp
+  ir::ExitKind run(ir::CpuState* cpu);
+  ir::ExitKind run_interpreter(ir::CpuState* cpu);
+  TranslatedBlock* find(GuestAddr pc, u32 mode);                          // mutex held
+  TranslatedBlock* translate(GuestAddr pc, u32 mode);                     // mutex held; null: nothing executable at pc
+  void lift(GuestAddr pc, u32 mode, unsigned max_insns, ir::Block& out);
+  Tier1Options tier1_options(TranslatedBlock& block) const;
+  void log_block(const TranslatedBlock& block, const ir::Block& ir, const ir::Block* lifted);
+  void map_symbol(HostAddr address, std::size_t bytes, const char* kind, GuestAddr pc);
+
+  // chain.cpp; all with mutex held
+  void link(ExitSite& site, TranslatedBlock& to);
+  void unlink(ExitSite& site);
+  void retarget_incoming(TranslatedBlock& block);
+  void drop_block(TranslatedBlock* block);
+  void drop_region(Region* region);
+  void forget_in_jump_caches(GuestAddr pc);
+  void invalidate(GuestAddr start, u64 size);
+  void evict_next_generation(ThreadRecord* self);
+  void stop_world(ThreadRecord* self);
+  void resume_world();
+
+  // tier_up.cpp
+  void request_tier2(TranslatedBlock* block, std::unique_lock<std::mutex>& lock);
+  bool grow_region(TranslatedBlock* entry, RegionRequest& request, RegionBuild& build);  // mutex held
+  void compile_region(TranslatedBlock* entry, std::unique_lock<std::mutex>& lock);
+  void compile_loop();
+  void start_compile_thread();
+
+  // recover.cpp
+  bool handle_fault(ir::CpuState* cpu, const siginfo_t* info, void* ucontext, u32 flags);
+  void recover(ThreadRecord& thread);
+
+  // self_check.cpp
+  ir::ExitKind run_self_check(ir::CpuState* cpu);
+
+  const EngineConfig config;
+  const ir::GuestDesc& guest;
+  AddressSpace& memory;
+  CodeCache cache;
+  RuntimeEntries runtime;
+
+  std::mutex mutex;
+  std::unordered_map<BlockKey, TranslatedBlock*, BlockKeyHash> blocks;
+  std::unordered_map<GuestAddr, std::vector<TranslatedBlock*>> page_blocks;  // by guest page
+  std::unordered_map<GuestAddr, std::vector<Region*>> page_regions;
+  std::vector<ThreadRecord*> threads;
+  std::atomic<bool> world_stopping{false};
+  std::condition_variable world_resumed;
+  ir::Block scratch, scratch_lifted;
+
+  std::mutex range_mutex;
+  std::map<HostAddr, TranslatedBlock*> code_blocks;  // by start of tier-1 code
+  std::map<HostAddr, Region*> code_regions;          // by start of region code
+
+  std::thread compile_thread;
+  std::condition_variable compile_wanted;
+  std::deque<TranslatedBlock*> compile_queue;
+  RegionBuild* building = nullptr;
+  bool compile_thread_running = false;
+  bool stopping = false;
+  std::unique_ptr<Tier2Compiler> compiler;
+  std::mutex compiler_mutex;
+  u64 next_region_id = 1;
+
+  EngineStats stats;
+  std::vector<double> region_ms;
+  u64 queue_peak = 0, fallback_ops = 0, unlinked_chains = 0, linked_chains = 0;
+  u64 tier2_failures = 0, evictions = 0;
+  std::FILE* perf_file = nullptr;
+  int fork_fd = -1;
+};
+
+inline ThreadRecord* thread_of(ir::CpuState* cpu) { return static_cast<ThreadRecord*>(cpu->engine_data); }
+
+}  // namespace kiln::jit

@@ -1,0 +1,88 @@
+// From a host fault to exact guest state.
+#include <fmt/format.h>
+
+#include "ir/passes/passes.h"
+#include "jit/engine/impl.h"
+
+namespace kiln::jit {
+
+// Runs in the host's signal handler on the faulting thread, which was inside generated code or a helper and so holds no lock.
+bool Engine::Impl::handle_fault(ir::CpuState* cpu, const siginfo_t* info, void* ucontext, u32 flags) {
+  if (cpu == nullptr || cpu->in_code == 0) return false;
+  ThreadRecord& thread = *thread_of(cpu);
+  const HostAddr pc = host::fault_pc(ucontext);
+  // A general-protection fault (non-canonical address) comes without an address.
+  const bool has_address = info->si_code != SI_KERNEL;
+  cpu->exit_value = has_address ? reinterpret_cast<HostAddr>(info->si_addr) - memory.base() : 0;
+  cpu->exit_aux = flags | (has_address ? 0 : ir::kFaultNonCanonical);
+  cpu->exit_kind = static_cast<u32>(ir::ExitKind::Fault);
+  thread.recover = false;
+  if (!cache.contains(pc)) {
+    host::resume_at(ucontext, host::fault_leave_address(), cpu);  // in a helper: its caller wrote the state back
+    return true;
+  }
+  std::lock_guard ranges(range_mutex);
+  if (auto it = code_regions.upper_bound(pc); it != code_regions.begin()) {
+    const Region& region = *std::prev(it)->second;
+    if (pc - region.code.memory.executable < region.code.memory.size) {
+      const auto& faults = region.code.faults;
+      const auto entry = std::lower_bound(faults.begin(), faults.end(), pc, [](const FaultEntry& e, HostAddr a) { return e.pc < a; });
+      if (entry == faults.end() || entry->pc != pc) return false;
+      host::resume_at(ucontext, entry->label, cpu);
+      return true;
+    }
+  }
+  host::save_registers(ucontext, thread.fault);
+  thread.recover = true;
+  host::resume_at(ucontext, host::fault_leave_address(), cpu);
+  return true;
+}
+
+// Tier 1 keeps no table: the block is stitched once more with recording on, which is deterministic. Wants `mutex` held; an eviction
+// calls it for every thread that has a fault pending, before the code goes away.
+void Engine::Impl::recover(ThreadRecord& thread) {
+  if (!thread.recover) return;
+  thread.recover = false;
+  ir::CpuState* cpu = thread.cpu;
+  TranslatedBlock* block = nullptr;
+  {
+    std::lock_guard ranges(range_mutex);
+    if (auto it = code_blocks.upper_bound(thread.fault.pc); it != code_blocks.begin()) block = std::prev(it)->second;
+  }
+  if (block == nullptr || thread.fault.pc - block->code >= block->code_bytes) {
+    std::fprintf(stderr, "kiln: internal error: fault at host %#lx in no translated block\n", thread.fault.pc);
+    std::abort();
+  }
+  ir::Block ir;
+  lift(block->pc, block->mode, config.max_block_insns, ir);
+  ir::optimise(ir);
+  const Tier1Code code = stitch(ir, guest, tier1_options(*block), true);
+  const u32 offset = static_cast<u32>(thread.fault.pc - block->code);
+  char* base = reinterpret_cast<char*>(cpu);
+  for (const RecoveryPoint& point : code.recovery) {
+    if (offset < point.begin || offset >= point.end) continue;
+    // All values first: one slot's value may lie in the memory of another slot that is dirty itself.
+    std::vector<V128> values;
+    for (const SlotLocation& slot : point.dirty) {
+      V128& value = values.emplace_back();
+      switch (slot.kind) {
+        case SlotLocation::Kind::IntRegister: value.d[0] = thread.fault.integer[slot.reg]; break;
+        case SlotLocation::Kind::VectorRegister: value = thread.fault.vector[slot.reg]; break;
+        case SlotLocation::Kind::Constant:
+          value.d[0] = slot.constant;
+          value.d[1] = slot.constant_high;
+          break;
+        case SlotLocation::Kind::Spill: std::memcpy(&value, base + slot.constant, 16); break;
+      }
+    }
+    for (std::size_t i = 0; i < values.size(); ++i)
+      std::memcpy(base + point.dirty[i].slot_offset, &values[i], ir::type_bits(point.dirty[i].type) / 8);
+    cpu->pc = point.pc;
+    return;
+  }
+  std::fprintf(stderr, "kiln: internal error: fault in tier-1 code of block %#lx at offset %u has no recovery point\n", block->pc,
+               offset);
+  std::abort();
+}
+
+}  // namespace kiln::jit

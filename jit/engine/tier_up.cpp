@@ -1,0 +1,248 @@
+// Tier-up: a block whose counter ran out becomes the entry of a region, grown along the edges that tier 1 counted, compiled on a
+// background thread and entered by a patched jump.
+#include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "ir/passes/passes.h"
+#include "jit/engine/impl.h"
+
+namespace kiln::jit {
+
+using ir::Op;
+
+namespace {
+
+constexpr u32 kNever = 0x7fffffff;
+constexpr int kMaxCallDepth = 4;
+
+// A call that is inlined into the region: where it returns to, and from which context it came.
+struct Context {
+  int parent = -1;
+  GuestAddr callee = 0;
+  GuestAddr return_to = 0;
+  int depth = 0;
+};
+
+struct Pending {
+  GuestAddr pc;
+  int context;
+  int from;           // index of the block whose edge wants it, -1 for the entry
+  enum { Taken, NotTaken, Return } edge;
+};
+
+}  // namespace
+
+void Engine::Impl::request_tier2(TranslatedBlock* block, std::unique_lock<std::mutex>& lock) {
+  if (block->dead || block->queued) return;
+  block->queued = true;
+  block->counter = kNever;
+  if (config.synchronous_tier2) {
+    compile_region(block, lock);
+    return;
+  }
+  compile_queue.push_back(block);
+  queue_peak = std::max<u64>(queue_peak, compile_queue.size());
+  if (!compile_thread_running) start_compile_thread();
+  compile_wanted.notify_one();
+}
+
+void Engine::Impl::start_compile_thread() {
+  // The compile thread takes none of the guest's signals.
+  sigset_t all, old;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  compile_thread_running = true;
+  compile_thread = std::thread([this] { compile_loop(); });
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+}
+
+void Engine::Impl::compile_loop() {
+  std::unique_lock lock(mutex);
+  for (;;) {
+    compile_wanted.wait(lock, [&] { return stopping || !compile_queue.empty(); });
+    if (stopping) return;
+    TranslatedBlock* block = compile_queue.front();
+    compile_queue.pop_front();
+    if (!block->dead) compile_region(block, lock);
+  }
+}
+
+// Grows depth first along likely edges, so that the hot path comes first and the size limit cuts the cold ends.
+bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, RegionBuild& build) {
+  const auto executed = [&](const TranslatedBlock& b) -> u32 {
+    return b.queued ? config.hot_threshold : b.counter > config.hot_threshold ? 0 : config.hot_threshold - b.counter;
+  };
+  const u32 hot_enough = std::max<u32>(1, config.hot_threshold / 64);
+  std::vector<Context> contexts{Context{}};
+  std::map<std::pair<int, GuestAddr>, int> index;  // (context, pc) -> block in the region
+  std::vector<int> context_of;
+  std::vector<Pending> stack{{entry->pc, 0, -1, Pending::Taken}};
+  u32 insns = 0;
+
+  while (!stack.empty()) {
+    const Pending want = stack.back();
+    stack.pop_back();
+    const auto known = index.find({want.context, want.pc});
+    int target;
+    if (known != index.end()) {
+      target = known->second;
+    } else {
+      const TranslatedBlock* profile = find(want.pc, entry->mode);
+      if (profile == nullptr || profile->dead || insns >= config.region_insns) continue;
+      if (profile != entry && executed(*profile) < hot_enough) continue;
+      RegionBlock block;
+      lift(want.pc, entry->mode, config.max_block_insns, block.ir);
+      if (block.ir.insts.empty()) continue;
+      ir::optimise(block.ir);
+      insns += block.ir.guest_insns;
+      build.sources.push_back({want.pc, block.ir.guest_bytes});
+      target = static_cast<int>(request.blocks.size());
+      index[{want.context, want.pc}] = target;
+      context_of.push_back(want.context);
+
+      const ir::Inst exit = block.ir.insts.back();
+      request.blocks.push_back(std::move(block));
+      if (exit.op == Op::exit_jump_) {
+        if (static_cast<ir::ExitHint>(exit.lane) == ir::ExitHint::Call) {
+          int recursion = 0;
+          for (int c = want.context; c > 0; c = contexts[c].parent) recursion += contexts[c].callee == exit.imm;
+          if (contexts[want.context].depth < kMaxCallDepth && recursion < 2 && exit.imm != entry->pc) {
+            contexts.push_back({want.context, exit.imm, exit.imm2, contexts[want.context].depth + 1});
+            stack.push_back({exit.imm, static_cast<int>(contexts.size()) - 1, target, Pending::Taken});
+          }
+        } else {
+          stack.push_back({exit.imm, want.context, target, Pending::Taken});
+        }
+      } else if (exit.op == Op::exit_branch_) {
+        // The likelier side is popped first.
+        const TranslatedBlock* taken = find(exit.imm, entry->mode);
+        const TranslatedBlock* not_taken = find(exit.imm2, entry->mode);
+        const bool taken_first = taken != nullptr && (not_taken == nullptr || executed(*taken) >= executed(*not_taken));
+        const Pending a{exit.imm, want.context, target, Pending::Taken};
+        const Pending b{exit.imm2, want.context, target, Pending::NotTaken};
+        stack.push_back(taken_first ? b : a);
+        stack.push_back(taken_first ? a : b);
+      } else if (exit.op == Op::exit_indirect_ && static_cast<ir::ExitHint>(exit.lane) == ir::ExitHint::Return && want.context != 0) {
+        const Context& context = contexts[want.context];
+        stack.push_back({context.return_to, context.parent, target, Pending::Return});
+      }
+    }
+    if (want.from < 0) continue;
+    RegionBlock& from = request.blocks[static_cast<std::size_t>(want.from)];
+    if (want.edge == Pending::Taken) from.taken = target;
+    if (want.edge == Pending::NotTaken) from.not_taken = target;
+    if (want.edge == Pending::Return) from.indirect.push_back({want.pc, target});
+    // Every cycle has an edge that does not go forward within one context (returns lead on from their call).
+    if (want.edge != Pending::Return && want.pc <= from.ir.pc && context_of[static_cast<std::size_t>(want.from)] == want.context)
+      request.blocks[static_cast<std::size_t>(target)].poll = true;
+  }
+  return !request.blocks.empty();
+}
+
+void Engine::Impl::compile_region(TranslatedBlock* entry, std::unique_lock<std::mutex>& lock) {
+  RegionRequest request;
+  RegionBuild build;
+  build.entry = entry;
+  if (!grow_region(entry, request, build)) return;
+  auto region = std::make_unique<Region>();
+  region->entry = entry;
+  region->id = next_region_id++;
+  region->sources = build.sources;
+  request.guest = &guest;
+  request.id = region->id;
+  request.leave = runtime.leave;
+  request.fault_leave = host::fault_leave_address();
+  request.lookup_miss = runtime.lookup_miss;
+
+  const u32 mode = entry->mode;
+  bool cache_full = false;
+  std::vector<std::pair<GuestAddr, HostAddr>> stubs;
+  request.direct_exit = [&](GuestAddr target) -> HostAddr {
+    for (const auto& [pc, stub] : stubs)
+      if (pc == target) return stub;
+    std::lock_guard guard(mutex);
+    HostAddr stub = cache.reserve(host::kExitStubBytes);
+    if (stub == 0) {
+      cache_full = true;
+      return runtime.leave;
+    }
+    cache.commit(stub, host::kExitStubBytes);
+    auto* site = new ExitSite;
+    site->target = target;
+    site->mode = mode;
+    site->field = stub + host::kExitStubPatch;
+    site->unchained = stub + host::kExitStubSlow;
+    host::write_exit_stub(cache.writable(stub), stub, target, reinterpret_cast<u64>(site));
+    region->exits.push_back(site);
+    stubs.push_back({target, stub});
+    return stub;
+  };
+  request.allocate = [&](std::size_t bytes) -> CodeMemory {
+    std::lock_guard guard(mutex);
+    const HostAddr start = cache.reserve(bytes, true);
+    if (start == 0) {
+      cache_full = true;
+      return {};
+    }
+    cache.commit(start, bytes);
+    return {cache.writable(start), start, bytes};
+  };
+
+  building = &build;
+  lock.unlock();
+  const auto began = std::chrono::steady_clock::now();
+  Result<RegionCode> code = Error{"cancelled"};
+  {
+    std::lock_guard compiling(compiler_mutex);
+    if (compiler == nullptr) compiler = make_tier2_compiler(*config.log);
+    code = compiler->compile(request);
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  lock.lock();
+  if (cache_full) evict_next_generation(nullptr);  // cancels this build if it takes the entry away
+  building = nullptr;
+  stats.tier2_seconds += seconds;
+  region_ms.push_back(seconds * 1e3);
+
+  const auto abandon = [&] {
+    for (ExitSite* site : region->exits) site->dead = true;  // their stubs die with the generation
+  };
+  if (!code) {
+    ++tier2_failures;
+    if (!cache_full) config.log->write(fmt::format("tier 2: region at {:#x} not compiled: {}\n", request.blocks[0].ir.pc, code.error()));
+    abandon();
+    return;
+  }
+  if (build.cancelled || cache_full || entry->dead || !host::reachable(entry->code + 1, code->entry)) {
+    if (!entry->dead) {
+      entry->queued = false;
+      entry->counter = config.hot_threshold;
+    }
+    abandon();
+    return;
+  }
+  Region* r = region.release();
+  r->code = std::move(*code);
+  for (const auto& source : r->sources) {
+    const GuestAddr page = align_down(source.first, 4096);
+    if (std::find(r->pages.begin(), r->pages.end(), page) == r->pages.end()) r->pages.push_back(page);
+  }
+  for (GuestAddr page : r->pages) page_regions[page].push_back(r);
+  {
+    std::lock_guard ranges(range_mutex);
+    code_regions[r->code.memory.executable] = r;
+  }
+  entry->region = r;
+  entry->entry = r->code.entry;
+  host::patch_entry_jump(cache.writable(entry->code), entry->code, r->code.entry);
+  retarget_incoming(*entry);
+  ++stats.regions;
+  stats.region_code_bytes += r->code.memory.size;
+  if (perf_file != nullptr) map_symbol(r->code.entry, r->code.memory.size, "t2", entry->pc);
+}
+
+}  // namespace kiln::jit
