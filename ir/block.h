@@ -42,7 +42,7 @@ using Value = u32;
 inline constexpr Value kNoValue = ~Value{0};
 
 /// A C++ function that generated code may call: R fn(CpuState*, integer arguments…, float/vector arguments…),
-/// integers as u64 (or narrower), vectors as __m128i / V128 by value in a vector register, f32/f64 as float/double.
+/// integers as u64 (or narrower), vectors as __m128i by value (ir::Vec; not V128: a union goes in integer registers), f32/f64 as float/double.
 /// Integer and vector registers are counted separately, as the System V ABI does, so the order between the two kinds is free.
 struct Helper {
   const char* name;

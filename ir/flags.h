@@ -3,7 +3,11 @@
 //   - flags_add, flags_sub, flags_logic and flags_image occur only as the argument of set_flags;
 //   - cond and flags_value occur only on get_flags (flags left by an earlier block);
 //   - flags_adc, flags_select and flags_fcmp do not occur.
-// That is all a tier must handle. In the state a record is {flags_kind, flags_a, flags_b} (CpuState), operands zero-extended.
+//   - a cond or flags_value never stands after a set_flags (or a call that writes state) that follows its get_flags, so a tier
+//     may read the record in the state at the cond itself;
+//   - images are made by the plain ops nzcv_add, nzcv_sub, nzcv_adc, nzcv_fcmp (i32 results).
+// That is all a tier must handle; cond on get_flags uses the Conds below Al only. In the state a record is {flags_kind, flags_a, flags_b} (CpuState), operands zero-extended.
+// Logic and Image have one operand: flags_b is then unspecified, and so are bits 27..0 of an image. Compare records by flags_value().
 #pragma once
 #include "ir/types.h"
 

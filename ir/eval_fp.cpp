@@ -1,0 +1,116 @@
+// Floating point of eval_pure(). Exact for NaN operands too, so the tiers' cold paths come here.
+#include "ir/eval_internal.h"
+#include "ir/semantics_fp.h"
+
+namespace kiln::ir {
+namespace {
+
+template <class F>
+F get(const Datum& d) {
+  if constexpr (sizeof(F) == 4) return d.f32;
+  else return d.f64;
+}
+template <class F>
+Datum make(F value) {
+  Datum d;
+  d.v = V128{};
+  if constexpr (sizeof(F) == 4) d.f32 = value;
+  else d.f64 = value;
+  return d;
+}
+Datum make_int(u64 value) {
+  Datum d;
+  d.v = V128{};
+  d.i = value;
+  return d;
+}
+
+/// Ops whose arguments and result are all F.
+template <class F>
+Datum eval_same(const Inst& inst, const Datum* args) {
+  const FpOp f = FpOp::unpack(inst.aux);
+  const F a = get<F>(args[0]);
+  switch (inst.op) {
+    case Op::fadd_: return make(op_fadd(f.nan, a, get<F>(args[1])));
+    case Op::fsub_: return make(op_fsub(f.nan, a, get<F>(args[1])));
+    case Op::fmul_: return make(op_fmul(f.nan, a, get<F>(args[1])));
+    case Op::fdiv_: return make(op_fdiv(f.nan, a, get<F>(args[1])));
+    case Op::fsqrt_: return make(op_fsqrt(f.nan, a));
+    case Op::fma_: return make(op_fma(f.nan, a, get<F>(args[1]), get<F>(args[2])));
+    case Op::fneg_: return make(op_fneg(a));
+    case Op::fabs_: return make(op_fabs(a));
+    case Op::fmin_: return make(op_fmin(f.nan, a, get<F>(args[1])));
+    case Op::fmax_: return make(op_fmax(f.nan, a, get<F>(args[1])));
+    case Op::fminnm_: return make(op_fminnm(f.nan, a, get<F>(args[1])));
+    case Op::fmaxnm_: return make(op_fmaxnm(f.nan, a, get<F>(args[1])));
+    default: return make(op_fround(f, a));
+  }
+}
+
+/// Ops that take F and give something else.
+template <class F>
+Datum eval_from(const Inst& inst, const Datum* args) {
+  const FpOp f = FpOp::unpack(inst.aux);
+  const bool signalling = (inst.aux & 1) != 0;
+  const F a = get<F>(args[0]);
+  switch (inst.op) {
+    case Op::f_to_int_: return make_int(inst.type == Type::I32 ? op_f_to_int<u32>(f, a) : op_f_to_int<u64>(f, a));
+    case Op::fcmp_eq_: return make_int(op_fcmp_eq(a, get<F>(args[1]), signalling));
+    case Op::fcmp_lt_: return make_int(op_fcmp_lt(a, get<F>(args[1]), signalling));
+    case Op::fcmp_le_: return make_int(op_fcmp_le(a, get<F>(args[1]), signalling));
+    case Op::fcmp_unord_: return make_int(op_fcmp_unord(a, get<F>(args[1]), signalling));
+    default: return make_int(op_nzcv_fcmp(a, get<F>(args[1]), signalling));
+  }
+}
+
+template <class F>
+Datum eval_int_to_f(const Inst& inst, Type from, const Datum* args) {
+  const bool is_unsigned = FpOp::unpack(inst.aux).is_unsigned;
+  return from == Type::I32 ? make(op_int_to_f<F>(is_unsigned, static_cast<u32>(args[0].i)))
+                           : make(op_int_to_f<F>(is_unsigned, args[0].i));
+}
+
+template <class F>
+Vec eval_lanes(const Inst& inst, Vec a, Vec b, Vec c) {
+  const NanRule rule = FpOp::unpack(inst.aux).nan;
+  switch (inst.op) {
+    case Op::v_fadd_: return fp_map<F>([&](F x, F y) { return op_fadd(rule, x, y); }, a, b);
+    case Op::v_fsub_: return fp_map<F>([&](F x, F y) { return op_fsub(rule, x, y); }, a, b);
+    case Op::v_fmul_: return fp_map<F>([&](F x, F y) { return op_fmul(rule, x, y); }, a, b);
+    case Op::v_fdiv_: return fp_map<F>([&](F x, F y) { return op_fdiv(rule, x, y); }, a, b);
+    case Op::v_fsqrt_: return fp_map<F>([&](F x) { return op_fsqrt(rule, x); }, a);
+    case Op::v_fma_: return fp_map<F>([&](F x, F y, F z) { return op_fma(rule, x, y, z); }, a, b, c);
+    case Op::v_fneg_: return fp_map<F>([&](F x) { return op_fneg(x); }, a);
+    case Op::v_fabs_: return fp_map<F>([&](F x) { return op_fabs(x); }, a);
+    case Op::v_fcmpeq_: return fp_map<F>([&](F x, F y) { return fp_mask<F>(op_fcmp_eq(x, y, false)); }, a, b);
+    case Op::v_fcmpgt_: return fp_map<F>([&](F x, F y) { return fp_mask<F>(op_fcmp_lt(y, x, true)); }, a, b);
+    default: return fp_map<F>([&](F x, F y) { return fp_mask<F>(op_fcmp_le(y, x, true)); }, a, b);
+  }
+}
+
+}  // namespace
+
+Datum eval_fp(const Inst& inst, const Type* types, const Datum* args) {
+  if (inst.op >= Op::v_fadd_ && inst.op <= Op::v_fcmpge_) {
+    const Vec a = to_vec(args[0].v);
+    const Vec b = inst.args[1] == kNoValue ? Vec{} : to_vec(args[1].v);
+    const Vec c = inst.args[2] == kNoValue ? Vec{} : to_vec(args[2].v);
+    Datum d;
+    d.v =
+        to_v128(inst.lane == static_cast<u8>(Width::B4) ? eval_lanes<float>(inst, a, b, c) : eval_lanes<double>(inst, a, b, c));
+    return d;
+  }
+  if (inst.op == Op::int_to_f_) {
+    return inst.type == Type::F32 ? eval_int_to_f<float>(inst, types[0], args) : eval_int_to_f<double>(inst, types[0], args);
+  }
+  const bool single = types[0] == Type::F32;
+  if (inst.op == Op::fcvt_) {
+    const NanRule rule = FpOp::unpack(inst.aux).nan;
+    return single ? make(op_fcvt(rule, args[0].f32)) : make(op_fcvt(rule, args[0].f64));
+  }
+  if (inst.op == Op::f_to_int_ || inst.type == Type::I1 || inst.op == Op::nzcv_fcmp_)
+    return single ? eval_from<float>(inst, args) : eval_from<double>(inst, args);
+  return single ? eval_same<float>(inst, args) : eval_same<double>(inst, args);
+}
+
+}  // namespace kiln::ir
