@@ -1,0 +1,108 @@
+// C++ functions that lifted A64 code calls. They run with CpuState::in_code set and the guest's MXCSR loaded.
+#include "frontends/arm/helpers.h"
+
+#include <emmintrin.h>
+
+#include <array>
+#include <ctime>
+
+#include "frontends/arm/aarch64.h"
+#include "frontends/arm/fpcr.h"
+
+namespace kiln::arm {
+
+using ir::Helper;
+using ir::Type;
+
+namespace {
+
+// CRC-32 as the instructions have it: reflected, neither inverted at the start nor at the end.
+template <u32 kPolynomial>
+constexpr std::array<std::array<u32, 256>, 8> crc_tables() {
+  std::array<std::array<u32, 256>, 8> tables{};
+  for (u32 i = 0; i < 256; ++i) {
+    u32 crc = i;
+    for (int k = 0; k < 8; ++k) crc = crc >> 1 ^ (crc & 1 ? kPolynomial : 0);
+    tables[0][i] = crc;
+  }
+  for (u32 i = 0; i < 256; ++i)
+    for (unsigned t = 1; t < 8; ++t) tables[t][i] = tables[t - 1][i] >> 8 ^ tables[0][tables[t - 1][i] & 0xff];
+  return tables;
+}
+constexpr auto kCrcTables = crc_tables<0xedb88320>();
+
+template <unsigned kBytes>
+u32 crc32(ir::CpuState*, u32 accumulator, u64 value) {
+  const u64 mixed = value ^ accumulator;
+  u32 crc = kBytes < 4 ? accumulator >> (8 * (kBytes & 3)) : 0;
+  for (unsigned i = 0; i < kBytes; ++i) crc ^= kCrcTables[kBytes - 1 - i][(mixed >> (8 * i)) & 0xff];
+  return crc;
+}
+
+u32 crc32c_b(ir::CpuState*, u32 accumulator, u64 value) { return __builtin_ia32_crc32qi(accumulator, static_cast<u8>(value)); }
+u32 crc32c_h(ir::CpuState*, u32 accumulator, u64 value) { return __builtin_ia32_crc32hi(accumulator, static_cast<u16>(value)); }
+u32 crc32c_w(ir::CpuState*, u32 accumulator, u64 value) { return __builtin_ia32_crc32si(accumulator, static_cast<u32>(value)); }
+u32 crc32c_x(ir::CpuState*, u32 accumulator, u64 value) { return static_cast<u32>(__builtin_ia32_crc32di(accumulator, value)); }
+
+__m128i cas128(ir::CpuState* state, u64 address, __m128i expected, __m128i desired) {
+  const HostAddr host = state->memory_base + address;
+  if (host & 15) {
+    // The architecture raises an alignment fault; programs that get here at all are content with a plain exchange.
+    __m128i old;
+    std::memcpy(&old, reinterpret_cast<const void*>(host), 16);
+    if (_mm_movemask_epi8(_mm_cmpeq_epi8(old, expected)) == 0xffff) std::memcpy(reinterpret_cast<void*>(host), &desired, 16);
+    return old;
+  }
+  u64 low, high, new_low, new_high;
+  low = static_cast<u64>(expected[0]);
+  high = static_cast<u64>(expected[1]);
+  new_low = static_cast<u64>(desired[0]);
+  new_high = static_cast<u64>(desired[1]);
+  asm volatile("lock cmpxchg16b (%[host])"
+               : "+a"(low), "+d"(high)
+               : [host] "r"(host), "b"(new_low), "c"(new_high)
+               : "memory", "cc");
+  return __m128i{static_cast<long long>(low), static_cast<long long>(high)};
+}
+
+u64 read_fpsr(ir::CpuState* state) { return fpsr_from(*static_cast<A64State*>(state), _mm_getcsr()); }
+void write_fpsr(ir::CpuState* state, u64 value) {
+  _mm_setcsr(mxcsr_after_fpsr(*static_cast<A64State*>(state), _mm_getcsr(), static_cast<u32>(value)));
+}
+void write_fpcr(ir::CpuState* state, u64 value) {
+  _mm_setcsr(mxcsr_after_fpcr(*static_cast<A64State*>(state), _mm_getcsr(), static_cast<u32>(value)));
+}
+u64 read_counter(ir::CpuState*) {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<u64>(now.tv_sec) * kCounterHz + static_cast<u64>(now.tv_nsec);
+}
+
+template <class F>
+const void* address_of(F* function) {
+  return reinterpret_cast<const void*>(function);
+}
+template <class F>
+Helper crc_helper(const char* name, F* function) {
+  return {name, address_of(function), Type::I32, {Type::I32, Type::I64}, ir::PURE};
+}
+// They read what earlier floating-point instructions left in MXCSR and change what later ones do: nothing moves across them.
+constexpr u32 kStateEffects = ir::READS_STATE | ir::WRITES_STATE;
+
+}  // namespace
+
+const Helper kCrc32[2][4] = {{crc_helper("crc32b", crc32<1>), crc_helper("crc32h", crc32<2>), crc_helper("crc32w", crc32<4>),
+                              crc_helper("crc32x", crc32<8>)},
+                             {crc_helper("crc32cb", crc32c_b), crc_helper("crc32ch", crc32c_h), crc_helper("crc32cw", crc32c_w),
+                              crc_helper("crc32cx", crc32c_x)}};
+const Helper kCas128 = {"cas128",
+                        address_of(cas128),
+                        Type::V128,
+                        {Type::I64, Type::V128, Type::V128},
+                        ir::READS_MEM | ir::WRITES_MEM | ir::MAY_FAULT};
+const Helper kReadFpsr = {"read_fpsr", address_of(read_fpsr), Type::I64, {}, kStateEffects};
+const Helper kWriteFpsr = {"write_fpsr", address_of(write_fpsr), Type::Void, {Type::I64}, kStateEffects};
+const Helper kWriteFpcr = {"write_fpcr", address_of(write_fpcr), Type::Void, {Type::I64}, kStateEffects};
+const Helper kReadCounter = {"read_counter", address_of(read_counter), Type::I64, {}, kStateEffects};
+
+}  // namespace kiln::arm

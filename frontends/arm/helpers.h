@@ -1,0 +1,17 @@
+// C++ functions that lifted A64 code calls.
+#pragma once
+#include "frontends/arm/a64_state.h"
+#include "ir/block.h"
+
+namespace kiln::arm {
+
+/// crc32(acc, value): [CRC32C?][log2 size]
+extern const ir::Helper kCrc32[2][4];
+/// v128 cas(address, expected, desired) -> old; 16 bytes.
+extern const ir::Helper kCas128;
+extern const ir::Helper kReadFpsr;     // i64 ()
+extern const ir::Helper kWriteFpsr;    // void (i64)
+extern const ir::Helper kWriteFpcr;    // void (i64)
+extern const ir::Helper kReadCounter;  // i64 (), CNTVCT_EL0
+
+}  // namespace kiln::arm

@@ -1,0 +1,141 @@
+// The block loop and the guest description.
+#include <array>
+
+#include "frontends/arm/a64_decode.h"
+#include "frontends/arm/aarch64.h"
+#include "frontends/arm/fpcr.h"
+#include "ir/interpreter.h"
+
+namespace kiln::arm {
+
+using ir::ExitKind;
+using ir::Slot;
+using ir::Type;
+
+namespace {
+
+constexpr unsigned kPageBytes = 4096;
+constexpr unsigned kInsnBytes = 4;
+
+constexpr const char* kXNames[32] = {"x0",  "x1",  "x2",  "x3",  "x4",  "x5",  "x6",  "x7",  "x8",  "x9",  "x10",
+                                     "x11", "x12", "x13", "x14", "x15", "x16", "x17", "x18", "x19", "x20", "x21",
+                                     "x22", "x23", "x24", "x25", "x26", "x27", "x28", "x29", "x30", "sp"};
+constexpr const char* kVNames[32] = {"v0",  "v1",  "v2",  "v3",  "v4",  "v5",  "v6",  "v7",  "v8",  "v9",  "v10",
+                                     "v11", "v12", "v13", "v14", "v15", "v16", "v17", "v18", "v19", "v20", "v21",
+                                     "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31"};
+
+constexpr auto kSlots = [] {
+  std::array<Slot, 71> slots{};
+  for (u32 i = 0; i < 32; ++i) {
+    slots[i] = {kXNames[i], static_cast<u32>(offsetof(A64State, x)) + 8 * i, Type::I64};
+    slots[32 + i] = {kVNames[i], static_cast<u32>(offsetof(A64State, v)) + 16 * i, Type::V128};
+  }
+  slots[64] = {"tpidr_el0", offsetof(A64State, tpidr_el0), Type::I64};
+  slots[65] = {"tpidrro_el0", offsetof(A64State, tpidrro_el0), Type::I64};
+  slots[66] = {"fpcr", offsetof(A64State, fpcr), Type::I64};
+  slots[67] = {"fpsr", offsetof(A64State, fpsr), Type::I64};
+  slots[68] = {"exclusive_address", offsetof(A64State, exclusive_address), Type::I64};
+  slots[69] = {"exclusive_value0", offsetof(A64State, exclusive_value), Type::I64};
+  slots[70] = {"exclusive_value1", offsetof(A64State, exclusive_value) + 8, Type::I64};
+  return slots;
+}();
+
+void reset(ir::CpuState* state) {
+  A64State& s = *static_cast<A64State*>(state);
+  std::memset(s.x, 0, sizeof s.x);
+  std::memset(s.v, 0, sizeof s.v);
+  s.tpidr_el0 = s.tpidrro_el0 = s.fpcr = s.fpsr = 0;
+  s.exclusive_address = ~u64{0};
+  s.exclusive_value[0] = s.exclusive_value[1] = 0;
+  s.pc = 0;
+  s.flags_kind = static_cast<u32>(ir::FlagsKind::Image);
+  s.flags_a = s.flags_b = 0;
+  s.mxcsr = kMxcsrMasks;
+  s.mode = 0;
+}
+
+u32 mode_of(const ir::CpuState* state) { return mode_from(static_cast<const A64State*>(state)->fpcr); }
+
+void lift(ir::CodeSource& code, GuestAddr pc, u32 mode, const ir::LiftLimits& limits, ir::Block& out) {
+  out.clear();
+  out.pc = pc;
+  out.mode = mode;
+  Lifter l(out);
+  l.pc = pc;
+  l.mode = mode;
+  if (pc % kInsnBytes != 0) return l.ir.exit_exception(ExitKind::Alignment, pc, pc);
+
+  alignas(4) u8 bytes[kPageBytes];
+  const std::size_t wanted = std::min<std::size_t>(kPageBytes - pc % kPageBytes, std::size_t{limits.max_insns} * kInsnBytes);
+  const std::size_t size = align_down(code.fetch(pc, bytes, wanted), kInsnBytes);
+  if (size == 0) return l.ir.exit_exception(ExitKind::FetchFault, pc, pc);
+
+  for (; l.pc < pc + size; l.pc += kInsnBytes) {
+    std::memcpy(&l.word, bytes + (l.pc - pc), kInsnBytes);
+    l.ir.insn_start(l.pc, kInsnBytes);
+    ++out.guest_insns;
+    out.guest_bytes += kInsnBytes;
+    const std::size_t mark = out.insts.size();
+    const int row = decode(l.word, kFeatureAll);
+    switch (row < 0 ? Lift::Undefined : lift_row(l, row)) {
+      case Lift::Next: break;
+      case Lift::End: return;
+      case Lift::Undefined: out.insts.resize(mark); return l.ir.exit_exception(ExitKind::Undefined, l.pc, l.word);
+    }
+  }
+  l.ir.exit_jump(l.pc);
+}
+
+std::string dump(const ir::CpuState* state) {
+  const A64State& s = *static_cast<const A64State*>(state);
+  std::string out;
+  char text[96];
+  const u32 nzcv = nzcv_of(s);
+  std::snprintf(text, sizeof text, " pc=%016llx nzcv=%c%c%c%c fpcr=%08x fpsr=%08x\n", static_cast<unsigned long long>(s.pc),
+                nzcv >> 31 & 1 ? 'N' : '-', nzcv >> 30 & 1 ? 'Z' : '-', nzcv >> 29 & 1 ? 'C' : '-', nzcv >> 28 & 1 ? 'V' : '-',
+                static_cast<u32>(s.fpcr), fpsr_of(s));
+  out += text;
+  for (unsigned i = 0; i < 32; ++i) {
+    std::snprintf(text, sizeof text, "%3s=%016llx%c", kXNames[i], static_cast<unsigned long long>(s.x[i]),
+                  i % 4 == 3 ? '\n' : ' ');
+    out += text;
+  }
+  for (unsigned i = 0; i < 32; ++i) {
+    std::snprintf(text, sizeof text, "%3s=%016llx:%016llx%c", kVNames[i], static_cast<unsigned long long>(s.v[i].d[1]),
+                  static_cast<unsigned long long>(s.v[i].d[0]), i % 2 ? '\n' : ' ');
+    out += text;
+  }
+  return out;
+}
+
+}  // namespace
+
+const ir::GuestDesc kA64 = {
+    .name = "aarch64",
+    .big_endian = false,
+    .pointer_bits = 64,
+    .insn_alignment = kInsnBytes,
+    .state_size = sizeof(A64State),
+    .slots = kSlots,
+    .nzcv_mask = 0,
+    .llvm_triple = "aarch64-linux-gnu",
+    .llvm_features = "+v8.5a,+crypto,+fp16,+dotprod",
+    .reset = reset,
+    .mode_of = mode_of,
+    .lift = lift,
+    .dump = dump,
+};
+
+u32 fpsr_of(const A64State& state) { return fpsr_from(state, state.mxcsr); }
+void set_fpsr(A64State& state, u32 fpsr) { state.mxcsr = mxcsr_after_fpsr(state, state.mxcsr, fpsr); }
+void set_fpcr(A64State& state, u32 fpcr) { state.mxcsr = mxcsr_after_fpcr(state, state.mxcsr, fpcr); }
+u32 nzcv_of(const A64State& state) {
+  return ir::flags_value(static_cast<ir::FlagsKind>(state.flags_kind), state.flags_a, state.flags_b);
+}
+void set_nzcv(A64State& state, u32 nzcv) {
+  state.flags_kind = static_cast<u32>(ir::FlagsKind::Image);
+  state.flags_a = nzcv & 0xf0000000;
+  state.flags_b = 0;
+}
+
+}  // namespace kiln::arm
