@@ -1,0 +1,132 @@
+#include "jit/llvm/codegen.h"
+
+#include <llvm/Analysis/AliasAnalysis.h>
+#include <llvm/Analysis/AssumptionCache.h>
+#include <llvm/Analysis/BasicAliasAnalysis.h>
+#include <llvm/Analysis/BlockFrequencyInfo.h>
+#include <llvm/Analysis/BranchProbabilityInfo.h>
+#include <llvm/Analysis/LoopInfo.h>
+#include <llvm/Analysis/MemorySSA.h>
+#include <llvm/Analysis/OptimizationRemarkEmitter.h>
+#include <llvm/Analysis/PostDominators.h>
+#include <llvm/Analysis/ProfileSummaryInfo.h>
+#include <llvm/Analysis/ScalarEvolution.h>
+#include <llvm/Analysis/TargetLibraryInfo.h>
+#include <llvm/Analysis/TargetTransformInfo.h>
+#include <llvm/IR/LegacyPassManager.h>
+#include <llvm/IR/PassManager.h>
+#include <llvm/IR/Verifier.h>
+#include <llvm/MC/TargetRegistry.h>
+#include <llvm/Support/CommandLine.h>
+#include <llvm/Support/TargetSelect.h>
+#include <llvm/Support/raw_ostream.h>
+#include <llvm/Transforms/InstCombine/InstCombine.h>
+#include <llvm/Transforms/Scalar/EarlyCSE.h>
+#include <llvm/Transforms/Scalar/LICM.h>
+#include <llvm/Transforms/Scalar/LoopPassManager.h>
+#include <llvm/Transforms/Scalar/SimplifyCFG.h>
+#include <llvm/Transforms/Utils/PromoteMemToReg.h>
+
+#include <vector>
+
+namespace kiln::jit {
+
+namespace {
+constexpr const char* kTriple = "x86_64-unknown-linux-gnu";
+
+/// Sets one of LLVM's hidden boolean options.
+void set_option(const char* name, const char* value) {
+  auto& options = llvm::cl::getRegisteredOptions();
+  auto it = options.find(name);
+  if (it != options.end()) it->second->addOccurrence(0, name, value);
+}
+
+/// Slots are allocas in the entry block: all of them become SSA values in one go.
+void promote_slots(llvm::Function& function, llvm::FunctionAnalysisManager& analyses) {
+  std::vector<llvm::AllocaInst*> slots;
+  for (llvm::Instruction& i : function.getEntryBlock())
+    if (auto* slot = llvm::dyn_cast<llvm::AllocaInst>(&i); slot && llvm::isAllocaPromotable(slot)) slots.push_back(slot);
+  llvm::PromoteMemToReg(slots, analyses.getResult<llvm::DominatorTreeAnalysis>(function),
+                        &analyses.getResult<llvm::AssumptionAnalysis>(function));
+}
+}  // namespace
+
+Result<std::unique_ptr<CodeGenerator>> CodeGenerator::create() {
+  LLVMInitializeX86TargetInfo();
+  LLVMInitializeX86Target();
+  LLVMInitializeX86TargetMC();
+  LLVMInitializeX86AsmPrinter();
+  LLVMInitializeX86AsmParser();  // the inline asm of guest accesses
+  // TIER-FINDINGS: loop strength reduction costs time and hurts under register pressure.
+  set_option("disable-lsr", "true");
+
+  std::string error;
+  const llvm::Target* target = llvm::TargetRegistry::lookupTarget(kTriple, error);
+  if (!target) return Error{"tier 2: " + error};
+  llvm::TargetOptions options;
+  options.MCOptions.AsmVerbose = false;
+  std::unique_ptr<llvm::TargetMachine> machine(target->createTargetMachine(
+      kTriple, "x86-64-v3", "", options, llvm::Reloc::PIC_, llvm::CodeModel::Small, llvm::CodeGenOptLevel::Less, true));
+  if (!machine) return Error{"tier 2: no target machine"};
+  return std::unique_ptr<CodeGenerator>(new CodeGenerator(std::move(machine)));
+}
+
+void CodeGenerator::prepare(llvm::Module& module) {
+  module.setTargetTriple(kTriple);
+  module.setDataLayout(machine_->createDataLayout());
+}
+
+void CodeGenerator::optimise(llvm::Function& function) {
+  using namespace llvm;
+  // Registered by hand: PassBuilder would link in every pass there is.
+  LoopAnalysisManager loops;
+  FunctionAnalysisManager functions;
+  ModuleAnalysisManager modules;
+  functions.registerPass([] { return PassInstrumentationAnalysis(); });
+  loops.registerPass([] { return PassInstrumentationAnalysis(); });
+  modules.registerPass([] { return PassInstrumentationAnalysis(); });
+  functions.registerPass([] { return DominatorTreeAnalysis(); });
+  functions.registerPass([] { return PostDominatorTreeAnalysis(); });
+  functions.registerPass([] { return AssumptionAnalysis(); });
+  functions.registerPass([] { return LoopAnalysis(); });
+  functions.registerPass([] { return ScalarEvolutionAnalysis(); });
+  functions.registerPass([] { return MemorySSAAnalysis(); });
+  functions.registerPass([] { return TargetLibraryAnalysis(); });
+  functions.registerPass([this] { return machine_->getTargetIRAnalysis(); });
+  functions.registerPass([] { return OptimizationRemarkEmitterAnalysis(); });
+  functions.registerPass([] { return BlockFrequencyAnalysis(); });
+  functions.registerPass([] { return BranchProbabilityAnalysis(); });
+  functions.registerPass([] { return BasicAA(); });
+  functions.registerPass([] {
+    AAManager manager;
+    manager.registerFunctionAnalysis<BasicAA>();
+    return manager;
+  });
+  modules.registerPass([] { return ProfileSummaryAnalysis(); });
+  modules.registerPass([&] { return FunctionAnalysisManagerModuleProxy(functions); });
+  functions.registerPass([&] { return ModuleAnalysisManagerFunctionProxy(modules); });
+  functions.registerPass([&] { return LoopAnalysisManagerFunctionProxy(loops); });
+  loops.registerPass([&] { return FunctionAnalysisManagerLoopProxy(functions); });
+
+  promote_slots(function, functions);
+  FunctionPassManager passes;
+  passes.addPass(EarlyCSEPass());
+  passes.addPass(InstCombinePass());
+  passes.addPass(SimplifyCFGPass());
+  LoopPassManager loop_passes;
+  loop_passes.addPass(LICMPass(LICMOptions()));
+  passes.addPass(createFunctionToLoopPassAdaptor(std::move(loop_passes), /*UseMemorySSA=*/true));
+  passes.run(function, functions);
+}
+
+Result<llvm::SmallVector<char, 0>> CodeGenerator::emit(llvm::Module& module) {
+  llvm::SmallVector<char, 0> object;
+  llvm::raw_svector_ostream stream(object);
+  llvm::legacy::PassManager passes;
+  if (machine_->addPassesToEmitFile(passes, stream, nullptr, llvm::CodeGenFileType::ObjectFile, /*DisableVerify=*/true))
+    return Error{"tier 2: the target cannot emit objects"};
+  passes.run(module);
+  return object;
+}
+
+}  // namespace kiln::jit

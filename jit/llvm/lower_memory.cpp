@@ -1,0 +1,326 @@
+// Guest memory and helper calls.
+//
+// An access is one host instruction inside `callbr` asm. Beside the instruction the asm emits a line {pc, label} into the
+// section .kiln_fault; the label is a cold block that writes the dirty slots and pc back and jumps to fault_leave. The SIGSEGV
+// handler looks the host pc up and resumes at the label, with all registers as they were at the access.
+#include <llvm/IR/InlineAsm.h>
+
+#include "jit/llvm/lowering.h"
+
+namespace kiln::jit {
+
+using namespace ir;
+
+llvm::BasicBlock* RegionLowering::fault_block() {
+  // Accesses of one instruction with no slot written between them see the same state.
+  if (last_fault_) return last_fault_;
+  llvm::IRBuilder<>::InsertPointGuard guard(b_);
+  llvm::BasicBlock* fault = new_block("fault");
+  // The slots' variables must be read on the path of the access: here, in the block that the access branches to.
+  b_.SetInsertPoint(fault);
+  write_back();
+  store_state(offsetof(CpuState, pc), b_.getInt64(insn_pc_));
+  jump_to_address(request_.fault_leave);
+  return last_fault_ = fault;
+}
+
+llvm::Value* RegionLowering::guest_address(const Inst& inst, u64 displacement) {
+  LValue address = arg(inst, 0);
+  if (displacement) address = b_.CreateAdd(address, b_.getInt64(displacement));
+  if (request_.guest->pointer_bits == 32) address = b_.CreateAnd(address, b_.getInt64(0xffffffff));
+  return address;
+}
+
+llvm::Value* RegionLowering::emit_access(const Access& access, unsigned label_number) {
+  const std::string label = std::to_string(label_number);
+  const std::string text =
+      "1: " + access.text + "\n.pushsection .kiln_fault,\"a\",@progbits\n.quad 1b, ${" + label + ":l}\n.popsection";
+  std::vector<llvm::Type*> types;
+  for (LValue v : access.operands) types.push_back(v->getType());
+  auto* type = llvm::FunctionType::get(access.result ? access.result : b_.getVoidTy(), types, false);
+  auto* assembly = llvm::InlineAsm::get(type, text, access.constraints + ",!i" + (access.writes_flags ? ",~{flags}" : ""),
+                                        /*hasSideEffects=*/true);
+  llvm::BasicBlock* next = new_block("");
+  llvm::CallBrInst* call = b_.CreateCallBr(type, assembly, next, {fault_block()}, access.operands);
+  call->addParamAttr(static_cast<unsigned>(access.memory_operand),
+                     llvm::Attribute::get(context_, llvm::Attribute::ElementType, access.element));
+  call->addFnAttr(llvm::Attribute::NoUnwind);
+  b_.SetInsertPoint(next);
+  return call;
+}
+
+void RegionLowering::check_alignment(LValue address, unsigned bytes) {
+  if (bytes == 1) return;
+  LValue low = b_.CreateAnd(address, b_.getInt64(bytes - 1));
+  llvm::BasicBlock* cold = cold_branch(b_.CreateICmpNE(low, b_.getInt64(0)), "misaligned");
+  llvm::IRBuilder<>::InsertPointGuard guard(b_);
+  b_.SetInsertPoint(cold);
+  write_back();
+  store_state(offsetof(CpuState, pc), b_.getInt64(insn_pc_));
+  store_state(offsetof(CpuState, exit_kind), b_.getInt32(static_cast<u32>(ExitKind::Alignment)));
+  store_state(offsetof(CpuState, exit_value), address);
+  jump_to_address(request_.leave);
+}
+
+llvm::Value* RegionLowering::load_integer(LValue address, Width width, bool sign, bool to64, bool swap) {
+  static const char* const kPlain[4] = {"movzbl %gs:$1, ${0:k}", "movzwl %gs:$1, ${0:k}", "movl %gs:$1, ${0:k}",
+                                        "movq %gs:$1, $0"};
+  static const char* const kSigned64[4] = {"movsbq %gs:$1, $0", "movswq %gs:$1, $0", "movslq %gs:$1, $0", "movq %gs:$1, $0"};
+  static const char* const kSigned32[4] = {"movsbl %gs:$1, ${0:k}", "movswl %gs:$1, ${0:k}", "movl %gs:$1, ${0:k}",
+                                           "movq %gs:$1, $0"};
+  static const char* const kSwapped[4] = {nullptr, nullptr, "movbel %gs:$1, ${0:k}", "movbeq %gs:$1, $0"};
+  const unsigned w = static_cast<unsigned>(width);
+  if (w == 0) swap = false;
+  const char* text = swap ? (w == 1 ? kPlain[1] : kSwapped[w]) : !sign ? kPlain[w] : to64 ? kSigned64[w] : kSigned32[w];
+  Access access{
+      text, "=r,*m", b_.getInt64Ty(), {b_.CreateIntToPtr(address, b_.getPtrTy())}, 0, b_.getIntNTy(width_bits(width))};
+  LValue loaded = emit_access(access, 2);
+  if (!swap) return loaded;
+  if (w == 1)
+    loaded = b_.CreateZExt(b_.CreateUnaryIntrinsic(llvm::Intrinsic::bswap, b_.CreateTrunc(loaded, b_.getInt16Ty())),
+                           b_.getInt64Ty());
+  if (!sign || w == 3) return loaded;
+  LValue narrow = b_.CreateTrunc(loaded, b_.getIntNTy(width_bits(width)));
+  if (to64) return b_.CreateSExt(narrow, b_.getInt64Ty());
+  return b_.CreateZExt(b_.CreateSExt(narrow, b_.getInt32Ty()), b_.getInt64Ty());
+}
+
+llvm::Value* RegionLowering::load_vector(LValue address, const char* mnemonic, llvm::Type* type) {
+  Access access{std::string(mnemonic) + " %gs:$1, $0", "=x,*m", type, {b_.CreateIntToPtr(address, b_.getPtrTy())}, 0, type};
+  return emit_access(access, 2);
+}
+
+void RegionLowering::store_integer(LValue address, LValue value, Width width, bool swap, Order order) {
+  static const char* const kMove[4] = {"movb", "movw", "movl", "movq"};
+  static const char* const kExchange[4] = {"xchgb", "xchgw", "xchgl", "xchgq"};
+  static const char* const kRegister[4] = {" ${1:b}", " ${1:w}", " ${1:k}", " $1"};
+  const unsigned w = static_cast<unsigned>(width);
+  if (swap && w > 0) {
+    auto* narrow = b_.getIntNTy(width_bits(width));
+    value = b_.CreateZExt(b_.CreateUnaryIntrinsic(llvm::Intrinsic::bswap, b_.CreateTrunc(value, narrow)), b_.getInt64Ty());
+  }
+  LValue pointer = b_.CreateIntToPtr(address, b_.getPtrTy());
+  llvm::Type* element = b_.getIntNTy(width_bits(width));
+  if (order == Order::SeqCst) {
+    // A sequentially consistent store must not be passed by a later load: xchg is x86's cheapest way.
+    // Its register is written, so it is an in-out operand whose result nobody reads.
+    LValue wide = value->getType()->isIntegerTy(64) ? value : b_.CreateZExt(value, b_.getInt64Ty());
+    static const char* const kResult[4] = {" ${0:b}", " ${0:w}", " ${0:k}", " $0"};
+    Access access{std::string(kExchange[w]) + kResult[w] + ", %gs:$1", "=r,*m,0", b_.getInt64Ty(), {pointer, wide}, 0, element};
+    emit_access(access, 3);
+    return;
+  }
+  if (auto* number = llvm::dyn_cast<llvm::ConstantInt>(value)) {
+    const s64 n = kiln::sign_extend(number->getZExtValue(), width_bits(width));
+    if (n == static_cast<s32>(n)) {
+      Access access{std::string(kMove[w]) + " $$" + std::to_string(n) + ", %gs:$0", "*m", nullptr, {pointer}, 0, element};
+      emit_access(access, 1);
+      return;
+    }
+  }
+  Access access{std::string(kMove[w]) + kRegister[w] + ", %gs:$0", "*m,r", nullptr, {pointer, value}, 0, element};
+  emit_access(access, 2);
+}
+
+void RegionLowering::store_vector(LValue address, LValue value, const char* mnemonic) {
+  Access access{std::string(mnemonic) + " $1, %gs:$0",
+                "*m,x",
+                nullptr,
+                {b_.CreateIntToPtr(address, b_.getPtrTy()), value},
+                0,
+                value->getType()};
+  emit_access(access, 2);
+}
+
+llvm::Value* RegionLowering::from_wide(ir::Value v, Type type, LValue wide) {
+  if (type == Type::I64) return wide;
+  wide_[v] = wide;
+  return b_.CreateTrunc(wide, llvm_type(type));
+}
+
+llvm::Value* RegionLowering::lower_load(const Inst& inst, ir::Value v) {
+  const MemOp m = MemOp::unpack(inst.aux);
+  LValue address = guest_address(inst, inst.imm);
+  if (m.align_check) check_alignment(address, width_bytes(m.width));
+  if (is_int(inst.type))
+    return from_wide(v, inst.type, load_integer(address, m.width, m.sign_extend, inst.type == Type::I64, m.big_endian));
+  if (is_float(inst.type)) {
+    if (m.big_endian) {
+      LValue bits = load_integer(address, m.width, false, true, true);
+      return b_.CreateBitCast(b_.CreateTrunc(bits, b_.getIntNTy(width_bits(m.width))), llvm_type(inst.type));
+    }
+    return load_vector(address, m.width == Width::B4 ? "vmovss" : "vmovsd", llvm_type(inst.type));
+  }
+  if (inst.type != Type::V128 || m.width > Width::B16) return nullptr;
+  llvm::Type* v128 = llvm_type(Type::V128);
+  if (m.width == Width::B16) {
+    LValue loaded = load_vector(address, "vmovdqu", v128);
+    if (!m.big_endian) return loaded;
+    auto* bytes = llvm::FixedVectorType::get(b_.getInt8Ty(), 16);
+    return b_.CreateBitCast(b_.CreateVectorReverse(b_.CreateBitCast(loaded, bytes)), v128);
+  }
+  if (!m.big_endian && m.width >= Width::B4) return load_vector(address, m.width == Width::B4 ? "vmovd" : "vmovq", v128);
+  LValue low = load_integer(address, m.width, false, true, m.big_endian);
+  return b_.CreateInsertElement(llvm::ConstantAggregateZero::get(v128), low, u64{0});
+}
+
+void RegionLowering::lower_store(const Inst& inst) {
+  const MemOp m = MemOp::unpack(inst.aux);
+  const Type type = arg_type(inst, 1);
+  LValue data = arg(inst, 1);
+  LValue address = guest_address(inst, inst.imm);
+  if (m.align_check) check_alignment(address, width_bytes(m.width));
+  if (type == Type::I1) data = b_.CreateZExt(data, b_.getInt8Ty());
+  if (is_int(type)) return store_integer(address, data, m.width, m.big_endian, m.order);
+  if (is_float(type)) {
+    if (m.big_endian || m.order == Order::SeqCst) {
+      LValue bits = b_.CreateBitCast(data, b_.getIntNTy(type_bits(type)));
+      return store_integer(address, bits, m.width, m.big_endian, m.order);
+    }
+    return store_vector(address, data, m.width == Width::B4 ? "vmovss" : "vmovsd");
+  }
+  auto* v128 = llvm_type(Type::V128);
+  if (m.width == Width::B16) {
+    if (m.big_endian) {
+      auto* bytes = llvm::FixedVectorType::get(b_.getInt8Ty(), 16);
+      data = b_.CreateBitCast(b_.CreateVectorReverse(b_.CreateBitCast(data, bytes)), v128);
+    }
+    return store_vector(address, data, "vmovdqu");
+  }
+  if (!m.big_endian && m.width >= Width::B4) return store_vector(address, data, m.width == Width::B4 ? "vmovd" : "vmovq");
+  store_integer(address, b_.CreateExtractElement(data, u64{0}), m.width, m.big_endian, m.order);
+}
+
+llvm::Value* RegionLowering::compare_exchange(LValue address, LValue expected, LValue desired, Width width) {
+  static const char* const kText[4] = {"lock cmpxchgb ${3:b}, %gs:$1", "lock cmpxchgw ${3:w}, %gs:$1",
+                                       "lock cmpxchgl ${3:k}, %gs:$1", "lock cmpxchgq $3, %gs:$1"};
+  // The lock prefix is part of the instruction: the fault's pc is its address.
+  Access access{kText[static_cast<unsigned>(width)],
+                "={ax},*m,0,r",
+                b_.getInt64Ty(),
+                {b_.CreateIntToPtr(address, b_.getPtrTy()), expected, desired},
+                0,
+                b_.getIntNTy(width_bits(width)),
+                true};
+  LValue old = emit_access(access, 4);
+  return b_.CreateAnd(old, b_.getInt64(mask_low(width_bits(width))));
+}
+
+llvm::Value* RegionLowering::lower_cas(const Inst& inst, ir::Value v) {
+  const MemOp m = MemOp::unpack(inst.aux);
+  if (m.big_endian || m.width > Width::B8) {
+    if (failure_.empty()) failure_ = "tier 2: atomic_cas of this width or byte order is not supported";
+    return llvm::PoisonValue::get(llvm_type(inst.type));
+  }
+  LValue address = guest_address(inst, inst.imm);
+  if (m.align_check) check_alignment(address, width_bytes(m.width));
+  return from_wide(v, inst.type, compare_exchange(address, zext64(inst.args[1]), zext64(inst.args[2]), m.width));
+}
+
+llvm::Value* RegionLowering::lower_rmw(const Inst& inst, ir::Value v) {
+  const MemOp m = MemOp::unpack(inst.aux);
+  if (m.big_endian || m.width > Width::B8) {
+    if (failure_.empty()) failure_ = "tier 2: atomic_rmw of this width or byte order is not supported";
+    return llvm::PoisonValue::get(llvm_type(inst.type));
+  }
+  const unsigned w = static_cast<unsigned>(m.width);
+  LValue address = guest_address(inst, inst.imm);
+  if (m.align_check) check_alignment(address, width_bytes(m.width));
+  LValue operand = zext64(inst.args[1]);
+  const u64 mask = mask_low(width_bits(m.width));
+  if (m.rmw == RmwKind::Add || m.rmw == RmwKind::Swap) {
+    static const char* const kAdd[4] = {"lock xaddb ${0:b}, %gs:$1", "lock xaddw ${0:w}, %gs:$1", "lock xaddl ${0:k}, %gs:$1",
+                                        "lock xaddq $0, %gs:$1"};
+    static const char* const kSwap[4] = {"xchgb ${0:b}, %gs:$1", "xchgw ${0:w}, %gs:$1", "xchgl ${0:k}, %gs:$1",
+                                         "xchgq $0, %gs:$1"};
+    Access access{m.rmw == RmwKind::Add ? kAdd[w] : kSwap[w],
+                  "=r,*m,0",
+                  b_.getInt64Ty(),
+                  {b_.CreateIntToPtr(address, b_.getPtrTy()), operand},
+                  0,
+                  b_.getIntNTy(width_bits(m.width)),
+                  m.rmw == RmwKind::Add};
+    return from_wide(v, inst.type, b_.CreateAnd(emit_access(access, 3), b_.getInt64(mask)));
+  }
+  // Everything else is a compare-and-exchange loop.
+  LValue first = load_integer(address, m.width, false, true, false);
+  llvm::BasicBlock* before = b_.GetInsertBlock();
+  llvm::BasicBlock* loop = new_block("rmw");
+  b_.CreateBr(loop);
+  b_.SetInsertPoint(loop);
+  llvm::PHINode* old = b_.CreatePHI(b_.getInt64Ty(), 2);
+  old->addIncoming(first, before);
+  auto* narrow = b_.getIntNTy(width_bits(m.width));
+  LValue x = b_.CreateTrunc(old, narrow), y = b_.CreateTrunc(operand, narrow), result = nullptr;
+  switch (m.rmw) {
+    case RmwKind::And: result = b_.CreateAnd(x, y); break;
+    case RmwKind::AndNot: result = b_.CreateAnd(x, b_.CreateNot(y)); break;
+    case RmwKind::Or: result = b_.CreateOr(x, y); break;
+    case RmwKind::Xor: result = b_.CreateXor(x, y); break;
+    case RmwKind::SMax: result = b_.CreateBinaryIntrinsic(llvm::Intrinsic::smax, x, y); break;
+    case RmwKind::SMin: result = b_.CreateBinaryIntrinsic(llvm::Intrinsic::smin, x, y); break;
+    case RmwKind::UMax: result = b_.CreateBinaryIntrinsic(llvm::Intrinsic::umax, x, y); break;
+    default: result = b_.CreateBinaryIntrinsic(llvm::Intrinsic::umin, x, y); break;
+  }
+  LValue seen = compare_exchange(address, old, b_.CreateZExt(result, b_.getInt64Ty()), m.width);
+  old->addIncoming(seen, b_.GetInsertBlock());
+  llvm::BasicBlock* done = new_block("");
+  set_unlikely(b_.CreateCondBr(b_.CreateICmpEQ(seen, old), done, loop), false);
+  b_.SetInsertPoint(done);
+  return from_wide(v, inst.type, seen);
+}
+
+llvm::Value* RegionLowering::lower_memory(const Inst& inst, ir::Value v) {
+  switch (inst.op) {
+    case Op::load_: {
+      LValue loaded = lower_load(inst, v);
+      if (!loaded && failure_.empty()) failure_ = "tier 2: load of this type is not supported";
+      return loaded ? loaded : llvm::PoisonValue::get(llvm_type(inst.type));
+    }
+    case Op::store_: lower_store(inst); return nullptr;
+    case Op::atomic_rmw_: return lower_rmw(inst, v);
+    case Op::atomic_cas_: return lower_cas(inst, v);
+    case Op::fence_:
+      // x86 keeps loads in order with loads and stores with stores; only store-to-load order needs an instruction.
+      if (static_cast<Order>(inst.aux) == Order::SeqCst) {
+        auto* type = llvm::FunctionType::get(b_.getVoidTy(), false);
+        b_.CreateCall(type, llvm::InlineAsm::get(type, "lock orl $$0, -4(%rsp)", "~{memory},~{flags}", true));
+      }
+      return nullptr;
+    default: return nullptr;
+  }
+}
+
+llvm::Value* RegionLowering::lower_call(const Inst& inst) {
+  const Helper& helper = helper_of(inst);
+  std::vector<LValue> args{state_};
+  std::vector<llvm::Type*> types{b_.getPtrTy()};
+  for_each_arg(*block_, inst, [&](ir::Value v) {
+    LValue a = is_int(type_of(v)) ? zext64(v) : value(v);
+    args.push_back(a);
+    types.push_back(a->getType());
+  });
+  const u32 effects = helper.effects;
+  if (effects & (READS_STATE | WRITES_STATE | MAY_FAULT)) {
+    write_back();
+    dirty_.reset();
+    last_fault_ = nullptr;
+    if (effects & (READS_STATE | MAY_FAULT)) store_state(offsetof(CpuState, pc), b_.getInt64(insn_pc_));
+  }
+  auto* type = llvm::FunctionType::get(llvm_type(helper.result), types, false);
+  llvm::FunctionCallee callee = helper_symbol(helper.name, helper.function, type);
+  if (effects == PURE) {
+    auto* function = llvm::cast<llvm::Function>(callee.getCallee());
+    function->setDoesNotAccessMemory();
+    function->setWillReturn();
+  }
+  llvm::CallInst* call = b_.CreateCall(callee, args);
+  if (effects != PURE) call->addFnAttr(llvm::Attribute::StrictFP);
+  if (effects & WRITES_STATE) {
+    reload();
+    flags_kind_.reset();
+  }
+  return helper.result == Type::Void ? nullptr : call;
+}
+
+}  // namespace kiln::jit

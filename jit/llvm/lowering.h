@@ -1,0 +1,172 @@
+// RegionLowering: a region of ir::Blocks becomes one LLVM function `preserve_nonecc void(ptr state)`.
+//
+// Shape of the function: `entry` loads every slot that the region names into an alloca (promoted to SSA at once), then one
+// LLVM block chain per region block. Invariants:
+//  (1) at every place that an outsider can look at the state (fault, helper with declared effects, exit) exactly the slots in
+//      `dirty_` differ between memory and SSA, so these are what gets stored there;
+//  (2) guest memory is touched by `callbr` asm only (lower_memory.cpp), never by an LLVM load or store, so LLVM can neither
+//      move, merge nor drop an access, and each has its line in the fault table;
+//  (3) floating point goes through constrained intrinsics only: MXCSR is live guest state.
+// To add an op: a case in the lower_*() function of its kind; without one it goes through ir::eval_pure (correct, counted).
+#pragma once
+#include <llvm/IR/IRBuilder.h>
+#include <llvm/IR/Module.h>
+
+#include <bitset>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "jit/llvm/tier2.h"
+
+namespace kiln::jit {
+
+inline constexpr unsigned kMaxSlots = 256;
+using SlotSet = std::bitset<kMaxSlots>;
+
+/// A guest slot that the region uses, or one of the three virtual slots of the flags record.
+struct RegionSlot {
+  u32 offset;
+  ir::Type type;
+  llvm::AllocaInst* variable = nullptr;
+};
+
+/// What is known where a block begins; found by forward dataflow over the region.
+struct BlockEntryFacts {
+  bool reached = false;
+  SlotSet dirty;                       // may differ from memory
+  std::optional<ir::FlagsKind> flags;  // the kind of the flags record, if it is the same on all ways in
+};
+
+class RegionLowering {
+ public:
+  RegionLowering(llvm::Module& module, const RegionRequest& request);
+  /// Fills the module; empty if all is well, else what cannot be compiled.
+  std::string run();
+
+  llvm::Function* function() { return function_; }
+  /// Host address of every external symbol that the module names.
+  const std::map<std::string, HostAddr>& symbols() const { return symbols_; }
+  /// Ops that went through ir::eval_pure, and how often.
+  const std::map<std::string, unsigned>& fallbacks() const { return fallbacks_; }
+
+ private:
+  using LValue = llvm::Value*;
+
+  // region.cpp: slots, dataflow, control
+  std::string collect_slots();
+  void find_entry_facts();
+  void transfer(const ir::Block& block, BlockEntryFacts& facts) const;
+  void lower_block(std::size_t index);
+  void lower(const ir::Inst& inst, ir::Value v);
+  void lower_exit(const RegionBlock& block, const ir::Inst& inst);
+  void lower_indirect_exit(const RegionBlock& block, const ir::Inst& inst);
+  void poll(const RegionBlock& block);
+  unsigned slot_index(u64 offset) const { return slot_of_offset_.at(static_cast<u32>(offset)); }
+  LValue read_slot(unsigned index);
+  void write_slot(unsigned index, LValue value);
+  void write_back();  // stores the dirty slots
+  void reload();      // loads all slots again
+  LValue state_address(u64 offset);
+  void store_state(u64 offset, LValue value);
+  void jump_to(llvm::Value* target);  // musttail; ends the LLVM block
+  void jump_to_address(HostAddr target) { jump_to(external(target)); }
+  void go(int successor, GuestAddr pc);        // inside the region, or leaves it for pc
+  llvm::Constant* external(HostAddr address);  // a symbol of region type at an absolute address
+  llvm::FunctionCallee helper_symbol(const char* name, const void* function, llvm::FunctionType* type);
+  template <class F>
+  llvm::FunctionCallee runtime_function(const char* name, F* function, llvm::FunctionType* type) {
+    return helper_symbol(name, reinterpret_cast<const void*>(function), type);
+  }
+  llvm::BasicBlock* new_block(const char* name);
+  void set_unlikely(llvm::Instruction* branch, bool first_is_unlikely);
+  /// Branches to a new cold block if `condition`; gives it and leaves the builder in the normal continuation.
+  llvm::BasicBlock* cold_branch(LValue condition, const char* name);
+
+  // values of the block being lowered
+  LValue value(ir::Value v) { return values_[v]; }
+  ir::Type type_of(ir::Value v) const { return block_->insts[v].type; }
+  LValue arg(const ir::Inst& inst, unsigned i) { return values_[inst.args[i]]; }
+  ir::Type arg_type(const ir::Inst& inst, unsigned i) const { return type_of(inst.args[i]); }
+  LValue zext64(ir::Value v);  // an integer value zero-extended to i64
+  llvm::Type* llvm_type(ir::Type type);
+  LValue constant(ir::Type type, u64 bits) { return llvm::ConstantInt::get(llvm_type(type), bits); }
+
+  // Each returns the result, or null if the op is not its business or it has no code for the case.
+  LValue lower_integer(const ir::Inst& inst);              // lower_integer.cpp
+  LValue lower_float(const ir::Inst& inst);                // lower_float.cpp
+  LValue lower_vector(const ir::Inst& inst);               // lower_vector.cpp
+  LValue lower_vector_float(const ir::Inst& inst);         // lower_float.cpp
+  LValue lower_memory(const ir::Inst& inst, ir::Value v);  // lower_memory.cpp
+  LValue lower_call(const ir::Inst& inst);                 // lower_memory.cpp
+  LValue lower_fallback(const ir::Inst& inst);             // region.cpp
+
+  // lower_flags.cpp
+  void lower_set_flags(const ir::Inst& maker);
+  LValue lower_cond(ir::Cond cond);
+  LValue lower_flags_value();
+
+  // lower_memory.cpp
+  struct Access {
+    std::string text;              // one instruction; $-operands as in LLVM asm
+    std::string constraints;       // without the label
+    llvm::Type* result = nullptr;  // null: none
+    std::vector<LValue> operands;
+    int memory_operand = 0;  // index into operands of the pointer
+    llvm::Type* element = nullptr;
+    bool writes_flags = false;
+  };
+  LValue guest_address(const ir::Inst& inst, u64 displacement);
+  LValue emit_access(const Access& access, unsigned label_number);
+  llvm::BasicBlock* fault_block();
+  void check_alignment(LValue address, unsigned bytes);
+  LValue load_integer(LValue address, ir::Width width, bool sign, bool to64, bool swap);  // gives i64
+  LValue load_vector(LValue address, const char* mnemonic, llvm::Type* type);
+  void store_integer(LValue address, LValue value, ir::Width width, bool swap, ir::Order order);
+  void store_vector(LValue address, LValue value, const char* mnemonic);
+  LValue lower_load(const ir::Inst& inst, ir::Value v);
+  void lower_store(const ir::Inst& inst);
+  LValue lower_rmw(const ir::Inst& inst, ir::Value v);
+  LValue lower_cas(const ir::Inst& inst, ir::Value v);
+  LValue compare_exchange(LValue address, LValue expected, LValue desired, ir::Width width);  // i64s
+  LValue from_wide(ir::Value v, ir::Type type, LValue wide);
+
+  // lower_float.cpp
+  LValue strict(llvm::Intrinsic::ID id, llvm::Type* type, std::initializer_list<LValue> args, bool rounds);
+  LValue strict_compare(LValue a, LValue b, const char* predicate, bool signalling);
+  LValue fix_nan(const ir::Inst& inst, LValue result);
+  LValue eval_cold(const ir::Inst& inst, LValue condition, llvm::function_ref<LValue()> fast);
+  LValue eval_scalar(const ir::Inst& inst);  // call of ir::eval_pure that keeps all registers
+  LValue lower_f_to_int(const ir::Inst& inst);
+  LValue lower_min_max(const ir::Inst& inst);
+
+  llvm::Module& module_;
+  llvm::LLVMContext& context_;
+  llvm::IRBuilder<> b_;
+  const RegionRequest& request_;
+  llvm::FunctionType* region_type_ = nullptr;
+  llvm::Function* function_ = nullptr;
+  LValue state_ = nullptr;
+
+  std::vector<RegionSlot> slots_;
+  std::map<u32, unsigned> slot_of_offset_;
+  unsigned flags_slots_ = 0;  // index of kind; a and b follow
+  bool uses_flags_ = false;
+  std::vector<BlockEntryFacts> entry_facts_;
+  std::vector<llvm::BasicBlock*> heads_;
+  std::map<std::string, HostAddr> symbols_;
+  std::map<std::string, unsigned> fallbacks_;
+  std::string failure_;
+
+  // while a block is lowered
+  const ir::Block* block_ = nullptr;
+  std::vector<LValue> values_;
+  std::vector<LValue> wide_;  // i64 form of a value whose upper bits are known to be zero, or null
+  SlotSet dirty_;
+  std::optional<ir::FlagsKind> flags_kind_;
+  GuestAddr insn_pc_ = 0;
+  llvm::BasicBlock* last_fault_ = nullptr;  // fault block of an earlier access with nothing changed since
+  llvm::AllocaInst* eval_buffer_ = nullptr;
+};
+
+}  // namespace kiln::jit

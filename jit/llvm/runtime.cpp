@@ -1,0 +1,17 @@
+#include "jit/llvm/runtime.h"
+
+namespace kiln::jit::runtime {
+
+void eval(const EvalOp* op, ir::Datum* data) { data[0] = ir::eval_pure(op->inst, op->arg_types, data); }
+
+__attribute__((preserve_all)) u64 eval_scalar(const EvalOp* op, u64 a, u64 b, u64 c) {
+  ir::Datum data[4] = {};
+  data[0].i = a;
+  data[1].i = b;
+  data[2].i = c;
+  return ir::eval_pure(op->inst, op->arg_types, data).i;
+}
+
+u32 flags_value(u32 kind, u64 a, u64 b) { return ir::flags_value(static_cast<ir::FlagsKind>(kind), a, b); }
+
+}  // namespace kiln::jit::runtime

@@ -1,0 +1,88 @@
+#include "jit/llvm/tier2.h"
+
+#include <llvm/IR/LLVMContext.h>
+#include <llvm/IR/Verifier.h>
+#include <llvm/Support/raw_ostream.h>
+
+#include <chrono>
+
+#include "jit/llvm/codegen.h"
+#include "jit/llvm/link.h"
+#include "jit/llvm/lowering.h"
+
+namespace kiln::jit {
+
+namespace {
+
+class LlvmCompiler final : public Tier2Compiler {
+ public:
+  explicit LlvmCompiler(const Log& log) : log_(log) {
+    auto generator = CodeGenerator::create();
+    if (generator) generator_ = std::move(*generator);
+    else failure_ = generator.error();
+  }
+
+  Result<RegionCode> compile(const RegionRequest& request) override {
+    if (!generator_) return Error{failure_};
+    const auto begin = std::chrono::steady_clock::now();
+    llvm::LLVMContext context;
+    llvm::Module module("region", context);
+    generator_->prepare(module);
+    RegionLowering lowering(module, request);
+    if (std::string error = lowering.run(); !error.empty()) return Error{error};
+    const bool verify = log_.on(kLogTier2);
+    if (verify) {
+      std::string complaint;
+      llvm::raw_string_ostream stream(complaint);
+      if (llvm::verifyModule(module, &stream)) return Error{"tier 2: malformed LLVM IR: " + complaint};
+    }
+    const auto lowered = std::chrono::steady_clock::now();
+    generator_->optimise(*lowering.function());
+    const auto optimised = std::chrono::steady_clock::now();
+    if (log_.on(kLogTier2)) log_ir(request, lowering);
+    auto object = generator_->emit(module);
+    if (!object) return Error{object.error()};
+    const auto emitted = std::chrono::steady_clock::now();
+    auto code = link_object(std::span<const char>(object->data(), object->size()), lowering.symbols(), request);
+    if (!code) return code;
+    const auto linked = std::chrono::steady_clock::now();
+    auto ms = [](auto from, auto to) { return std::chrono::duration<double, std::milli>(to - from).count(); };
+    for (const RegionBlock& block : request.blocks) code->guest_insns += block.ir.guest_insns;
+    code->compile_ms = ms(begin, linked);
+    if (log_.on(kLogTier2)) {
+      char line[160];
+      std::snprintf(line, sizeof line, "-- region %llu: lower %.2f, passes %.2f, codegen %.2f, link %.3f ms, %zu bytes\n",
+                    static_cast<unsigned long long>(request.id), ms(begin, lowered), ms(lowered, optimised),
+                    ms(optimised, emitted), ms(emitted, linked), code->memory.size);
+      log_.write(line + disassemble("x86_64", "", {code->memory.writable, code->memory.size}, code->memory.executable));
+    }
+    return code;
+  }
+
+ private:
+  void log_ir(const RegionRequest& request, RegionLowering& lowering) const {
+    std::string text = "-- region " + std::to_string(request.id) + "\n";
+    for (std::size_t i = 0; i < request.blocks.size(); ++i) {
+      const RegionBlock& block = request.blocks[i];
+      text += "block " + std::to_string(i) + (block.poll ? " (polls)" : "") + ": taken " + std::to_string(block.taken) +
+              ", not taken " + std::to_string(block.not_taken);
+      for (auto [pc, to] : block.indirect) text += ", indirect " + std::to_string(pc) + " -> " + std::to_string(to);
+      text += "\n" + ir::print(block.ir) + "\n";
+    }
+    for (auto& [op, count] : lowering.fallbacks())
+      text += "evaluated by the interpreter: " + op + " (" + std::to_string(count) + ")\n";
+    llvm::raw_string_ostream stream(text);
+    lowering.function()->print(stream);
+    log_.write(text);
+  }
+
+  const Log& log_;
+  std::unique_ptr<CodeGenerator> generator_;
+  std::string failure_;
+};
+
+}  // namespace
+
+std::unique_ptr<Tier2Compiler> make_tier2_compiler(const Log& log) { return std::make_unique<LlvmCompiler>(log); }
+
+}  // namespace kiln::jit

@@ -1,0 +1,1 @@
+#include "tests/jit/llvm/harness.h"
