@@ -1,0 +1,114 @@
+// drop_dead: one backward sweep that marks what is needed, one forward sweep that closes the gaps.
+#include "ir/passes/passes.h"
+#include "ir/passes/rewriter.h"
+
+namespace kiln::ir {
+namespace {
+
+/// Effects by op, without the call into ops.cpp.
+constexpr u32 kEffects[] = {
+#define OP(name, signature, effects, text) effects,
+#include "ir/ops.def"
+#undef OP
+};
+
+/// Floating-point ops set sticky exception bits that the guest can read: they stay although their value is unused.
+constexpr bool sets_sticky_bits(Op op) {
+  if (op == Op::fneg_ || op == Op::fabs_ || op == Op::v_fneg_ || op == Op::v_fabs_) return false;
+  return (op >= Op::fadd_ && op <= Op::fcmp_unord_) || op == Op::nzcv_fcmp_ || (op >= Op::v_fadd_ && op <= Op::v_fcmpge_);
+}
+
+struct Scratch {
+  std::vector<u8> live;
+  std::vector<Value> map;
+  std::vector<u32> overwritten;  // by slot offset / 4: generation in which a later set_reg hides an earlier one
+  u32 generation = 0;
+};
+
+}  // namespace
+
+void drop_dead(Block& block) {
+  thread_local Scratch scratch;
+  const std::size_t count = block.insts.size();
+  std::vector<u8>& live = scratch.live;
+  live.assign(count, 0);
+  ++scratch.generation;
+  bool flags_overwritten = false;
+  std::size_t kept = 0;
+  const auto slot_of = [&](const Inst& inst) -> u32& {
+    const std::size_t slot = inst.imm / 4;
+    if (slot >= scratch.overwritten.size()) scratch.overwritten.resize(slot + 64);
+    return scratch.overwritten[slot];
+  };
+  for (std::size_t i = count; i-- > 0;) {
+    const Inst& inst = block.insts[i];
+    bool needed = live[i] != 0;
+    switch (inst.op) {
+      case Op::insn_start_: needed = true; break;
+      case Op::set_reg_: {
+        u32& generation = slot_of(inst);
+        needed = generation != scratch.generation;
+        generation = scratch.generation;
+        break;
+      }
+      case Op::get_reg_:
+        if (needed) slot_of(inst) = scratch.generation - 1;
+        break;
+      case Op::set_flags_:
+        needed = !flags_overwritten;
+        flags_overwritten = true;
+        break;
+      case Op::get_flags_:
+        if (needed) flags_overwritten = false;
+        break;
+      default: {
+        const u32 static_effects = kEffects[static_cast<unsigned>(inst.op)];
+        const u32 effects = static_effects == CALL ? helper_of(inst).effects : static_effects;
+        if ((effects & (WRITES_STATE | WRITES_MEM | MAY_FAULT | ENDS_BLOCK)) != 0 || sets_sticky_bits(inst.op)) needed = true;
+        if (needed && (effects & (READS_STATE | WRITES_STATE | MAY_FAULT | ENDS_BLOCK)) != 0) {
+          ++scratch.generation;  // the whole state is looked at here
+          flags_overwritten = false;
+        }
+      }
+    }
+    live[i] = needed;
+    if (!needed) continue;
+    ++kept;
+    for_each_arg(block, inst, [&](Value v) { live[v] = 1; });
+  }
+  if (kept == count) return;
+  std::vector<Value>& map = scratch.map;
+  map.resize(count);
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!live[i]) continue;
+    Inst& inst = block.insts[next];
+    if (next != i) inst = block.insts[i];
+    for (Value& v : inst.args) {
+      if (v == kNoValue) break;
+      v = map[v];
+    }
+    if (inst.more)
+      for (Value& v : block.extra_args[inst.more - 1])
+        if (v != kNoValue) v = map[v];
+    map[i] = static_cast<Value>(next++);
+  }
+  block.insts.resize(next);
+}
+
+namespace {
+void rewrite(Block& block, u32 parts) {
+  thread_local Rewriter rewriter;
+  rewriter.run(block, parts);
+}
+}  // namespace
+
+void forward_slots(Block& block) { rewrite(block, kForwardSlots); }
+void fold(Block& block) { rewrite(block, kFold); }
+void lower_flags(Block& block) { rewrite(block, kLowerFlags); }
+void optimise(Block& block) {
+  rewrite(block, kForwardSlots | kFold | kLowerFlags);
+  drop_dead(block);
+}
+
+}  // namespace kiln::ir
