@@ -55,7 +55,7 @@ struct TranslatedBlock {
   Region* region = nullptr;      // the region that begins here
   bool dead = false;
   bool queued = false;           // asked for, or compiled once already
-  std::unique_ptr<ir::Block> ir; // --tier=interp only
+  std::unique_ptr<ir::Block> ir; // --tier=interp (optimised) and --self-check (as lifted)
 };
 
 /// The engine's record of a guest thread.
@@ -123,6 +123,8 @@ struct Engine::Impl {
 
   // self_check.cpp
   ir::ExitKind run_self_check(ir::CpuState* cpu);
+  [[noreturn]] void report_difference(const TranslatedBlock& block, GuestAddr pc, const std::string& what, const char* before,
+                                      const char* expected, const ir::CpuState* got);
 
   const EngineConfig config;
   const ir::GuestDesc& guest;
@@ -156,6 +158,7 @@ struct Engine::Impl {
   EngineStats stats;
   std::vector<double> region_ms;
   u64 queue_peak = 0, fallback_ops = 0, unlinked_chains = 0, linked_chains = 0;
+  u64 checked_blocks = 0, unchecked_blocks = 0;
   u64 tier2_failures = 0, evictions = 0;
   std::FILE* perf_file = nullptr;
   int fork_fd = -1;

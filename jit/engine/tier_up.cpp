@@ -106,6 +106,7 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
 
       const ir::Inst exit = block.ir.insts.back();
       request.blocks.push_back(std::move(block));
+      if (config.self_check) return true;  // one block at a time, as the interpreter runs beside it
       if (exit.op == Op::exit_jump_) {
         if (static_cast<ir::ExitHint>(exit.lane) == ir::ExitHint::Call) {
           int recursion = 0;
