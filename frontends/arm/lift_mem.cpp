@@ -36,6 +36,7 @@ Value load_integer(Lifter& l, Address a, u32 size, u32 opc, Order order = Order:
   MemOp m = plain(size);
   m.sign_extend = opc >= 2;
   m.order = order;
+  m.align_check = order != Order::Relaxed;  // no FEAT_LSE2
   return l.ir.load(opc == kLoadSigned32 ? Type::I32 : Type::I64, a.base, a.displacement, m);
 }
 
@@ -208,6 +209,7 @@ Lift lift_ldapur(Lifter& l, const fields::ldapur& f) {
   if (f.opc == kStore) {
     MemOp m = plain(f.size);
     m.order = Order::SeqCst;  // see lift_stlr
+    m.align_check = true;
     l.ir.store(a.base, a.displacement, l.x(f.rt), m);
   } else {
     l.set_r(f.rt, load_integer(l, a, f.size, f.opc, Order::Acquire));
