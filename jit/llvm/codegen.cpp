@@ -1,5 +1,7 @@
 #include "jit/llvm/codegen.h"
 
+#include "jit/llvm/constructors.h"
+
 #include <llvm/Analysis/AliasAnalysis.h>
 #include <llvm/Analysis/AssumptionCache.h>
 #include <llvm/Analysis/BasicAliasAnalysis.h>
@@ -52,6 +54,7 @@ void promote_slots(llvm::Function& function, llvm::FunctionAnalysisManager& anal
 }  // namespace
 
 Result<std::unique_ptr<CodeGenerator>> CodeGenerator::create() {
+  run_llvm_constructors();
   LLVMInitializeX86TargetInfo();
   LLVMInitializeX86Target();
   LLVMInitializeX86TargetMC();

@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 
+#include "jit/llvm/constructors.h"
 #include "jit/llvm/tier2.h"
 
 namespace kiln::jit {
@@ -12,6 +13,7 @@ namespace {
 void initialise_disassemblers() {
   static std::once_flag once;
   std::call_once(once, [] {
+    run_llvm_constructors();
     LLVMInitializeX86TargetInfo();
     LLVMInitializeX86TargetMC();
     LLVMInitializeX86Disassembler();
