@@ -208,6 +208,7 @@ TEST(A64MoreInstructions, FromEnvironment) {
   const char* path = std::getenv("KILN_A64_CASES");
   if (!path) GTEST_SKIP() << "KILN_A64_CASES is not set";
   run_instruction_file(path, interpreter(false));
+  run_instruction_file(path, interpreter(true));
 }
 
 }  // namespace
