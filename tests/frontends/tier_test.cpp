@@ -1,0 +1,114 @@
+// The instruction files in the tiers, through the engine: the instruction, then a breakpoint.
+#include <asm/prctl.h>
+#include <gtest/gtest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <memory>
+
+#include "jit/engine/engine.h"
+#include "tests/frontends/instruction_test.h"
+
+namespace kiln::test {
+
+namespace {
+
+using jit::TierChoice;
+
+constexpr u32 kStop = 0xd43fffe0;  // brk #0xffff
+
+struct Space : jit::AddressSpace {
+  ir::CodeSource* code = nullptr;
+  HostAddr memory_base = 0;
+  std::size_t fetch(GuestAddr pc, u8* out, std::size_t size) override { return code->fetch(pc, out, size); }
+  HostAddr base() const override { return memory_base; }
+  // Nothing writes to code behind the engine's back here.
+  void protect_code(GuestAddr) override {}
+  void unprotect_code(GuestAddr) override {}
+};
+
+void copy_guest(arm::A64State& to, const arm::A64State& from) {
+  std::memcpy(to.x, from.x, sizeof to.x);
+  std::memcpy(to.v, from.v, sizeof to.v);
+  to.tpidr_el0 = from.tpidr_el0;
+  to.tpidrro_el0 = from.tpidrro_el0;
+  to.fpcr = from.fpcr;
+  to.fpsr = from.fpsr;
+  to.exclusive_address = from.exclusive_address;
+  to.exclusive_value[0] = from.exclusive_value[0];
+  to.exclusive_value[1] = from.exclusive_value[1];
+  to.pc = from.pc;
+  to.flags_kind = from.flags_kind;
+  to.flags_a = from.flags_a;
+  to.flags_b = from.flags_b;
+  to.mxcsr = from.mxcsr;
+  to.mode = from.mode;
+}
+
+class Runner {
+ public:
+  explicit Runner(TierChoice tier) {
+    config_.tier = tier;
+    config_.log = &log_;
+    config_.hot_threshold = 1;
+    config_.synchronous_tier2 = true;
+  }
+  ~Runner() {
+    if (cpu_) engine_->destroy_cpu(cpu_);
+  }
+  void operator()(ir::CodeSource& code, arm::A64State* s) {
+    const GuestAddr pc = s->pc;
+    space_.code = &code;
+    if (!engine_) {
+      space_.memory_base = s->memory_base;
+      engine_ = std::make_unique<jit::Engine>(config_, arm::kA64, space_);
+      cpu_ = static_cast<arm::A64State*>(engine_->create_cpu());
+      syscall(SYS_arch_prctl, ARCH_SET_GS, s->memory_base);
+    }
+    std::memcpy(reinterpret_cast<void*>(s->memory_base + pc + 4), &kStop, 4);
+    engine_->invalidate(pc, 8);
+    copy_guest(*cpu_, *s);
+    engine_->run(cpu_);
+    copy_guest(*s, *cpu_);
+    // Only an exit at the instruction itself is its own.
+    s->exit_kind = s->pc == pc ? cpu_->exit_kind : 0;
+    s->exit_value = cpu_->exit_value;
+  }
+
+ private:
+  Log log_;
+  jit::EngineConfig config_;
+  Space space_;
+  std::unique_ptr<jit::Engine> engine_;
+  arm::A64State* cpu_ = nullptr;
+};
+
+const char* tier_name(TierChoice tier) {
+  switch (tier) {
+    case TierChoice::Interp: return "interp";
+    case TierChoice::One: return "tier1";
+    case TierChoice::Two: return "tier2";
+    default: return "auto";
+  }
+}
+
+class A64Tiers : public ::testing::TestWithParam<std::tuple<TierChoice, const char*>> {};
+
+TEST_P(A64Tiers, File) {
+  const auto [tier, file] = GetParam();
+  const auto runner = std::make_shared<Runner>(tier);
+  EXPECT_GT(run_instruction_file(std::string(KILN_TEST_DATA) + "/" + file,
+                                 [&](ir::CodeSource& code, arm::A64State* s) { (*runner)(code, s); }),
+            0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Files, A64Tiers,
+                         ::testing::Combine(::testing::Values(TierChoice::Interp, TierChoice::One, TierChoice::Two),
+                                            ::testing::Values("a64_base.txt", "a64_control.txt")),
+                         [](const auto& info) {
+                           const std::string name = std::get<1>(info.param);
+                           return std::string(tier_name(std::get<0>(info.param))) + "_" + name.substr(4, name.find('.') - 4);
+                         });
+
+}  // namespace
+}  // namespace kiln::test
