@@ -1,0 +1,121 @@
+#include "frontends/arm/fp_lift.h"
+
+namespace kiln::arm {
+namespace {
+
+struct Choice {
+  Op scalar, vector;  // kCount: none
+  FpHelp half;
+};
+constexpr Choice choice(Fp2 op) {
+  switch (op) {
+    case Fp2::Add: return {Op::fadd_, Op::v_fadd_, FpHelp::Add};
+    case Fp2::Sub: return {Op::fsub_, Op::v_fsub_, FpHelp::Sub};
+    case Fp2::Mul: return {Op::fmul_, Op::v_fmul_, FpHelp::Mul};
+    case Fp2::Div: return {Op::fdiv_, Op::v_fdiv_, FpHelp::Div};
+    case Fp2::Max: return {Op::fmax_, Op::kCount, FpHelp::Max};
+    case Fp2::Min: return {Op::fmin_, Op::kCount, FpHelp::Min};
+    case Fp2::MaxNm: return {Op::fmaxnm_, Op::kCount, FpHelp::MaxNm};
+    case Fp2::MinNm: return {Op::fminnm_, Op::kCount, FpHelp::MinNm};
+    case Fp2::MulX: return {Op::kCount, Op::kCount, FpHelp::MulX};
+    case Fp2::RecpS: return {Op::kCount, Op::kCount, FpHelp::RecpS};
+    case Fp2::RsqrtS: return {Op::kCount, Op::kCount, FpHelp::RsqrtS};
+    case Fp2::CmpEq: return {Op::kCount, Op::v_fcmpeq_, FpHelp::CmpEq};
+    case Fp2::CmpGe: return {Op::kCount, Op::v_fcmpge_, FpHelp::CmpGe};
+    default: return {Op::kCount, Op::v_fcmpgt_, FpHelp::CmpGt};
+  }
+}
+
+}  // namespace
+
+Value fp_lane(Lifter& l, Width w, Value v, unsigned index) {
+  return l.ir.v_to_f(fp_type(w), index ? op1(l, Op::v_dup_lane_, w, v, index) : v);
+}
+Value fp_join(Lifter& l, Width w, const Value* values, unsigned count) {
+  Value v[4];
+  for (unsigned i = 0; i < count; ++i) v[i] = l.ir.f_to_v(values[i]);
+  if (count == 1) return v[0];
+  if (w == Width::B8 || count == 2) return op2(l, Op::v_zip_lo_, w, v[0], v[1]);
+  return op2(l, Op::v_zip_lo_, Width::B8, op2(l, Op::v_zip_lo_, w, v[0], v[1]), op2(l, Op::v_zip_lo_, w, v[2], v[3]));
+}
+
+Value fp2(Lifter& l, Fp2 op, Width w, unsigned bytes, Value a, Value b) {
+  if (op == Fp2::Abd) return fp_abs(l, w, fp2(l, Fp2::Sub, w, bytes, a, b));
+  if (op == Fp2::AcGe || op == Fp2::AcGt)
+    return fp2(l, op == Fp2::AcGe ? Fp2::CmpGe : Fp2::CmpGt, w, bytes, fp_abs(l, w, a), fp_abs(l, w, b));
+  const Choice c = choice(op);
+  const unsigned lanes = bytes / width_bytes(w);
+  if (w == Width::B2 || (c.scalar == Op::kCount && c.vector == Op::kCount))
+    return fp_call(l, c.half, w, {.lanes = lanes}, {a, b});
+  if (c.scalar != Op::kCount && (lanes == 1 || c.vector == Op::kCount)) {
+    Value r[4];
+    for (unsigned i = 0; i < lanes; ++i)
+      r[i] = l.ir.fp(c.scalar, fp_type(w), {fp_lane(l, w, a, i), fp_lane(l, w, b, i)}, l.fp());
+    return fp_join(l, w, r, lanes);
+  }
+  // Zeros in the surplus lanes raise nothing, except as divisors.
+  a = keep(l, bytes, a), b = keep(l, bytes, b);
+  if (op == Fp2::Div && bytes == 8) b = v_or(l, b, l.ir.vconst(0, repeat(Width::B4, 0x3f800000)));
+  const Value r = l.ir.vec(c.vector, w, {a, b}, 0, 0, l.fp().pack());
+  // 0 == 0 and 0 >= 0 hold in the surplus lanes; arithmetic on zeros gives zeros, save 0 - 0 rounding down.
+  return keep(l, bytes, r);
+}
+
+Value fp_muladd(Lifter& l, Width w, unsigned bytes, Value a, Value b, Value c) {
+  const unsigned lanes = bytes / width_bytes(w);
+  if (w == Width::B2) return fp_call(l, FpHelp::MulAdd, w, {.lanes = lanes}, {a, b, c});
+  if (lanes == 1) {
+    const Type t = fp_type(w);
+    return l.ir.f_to_v(l.ir.fp(Op::fma_, t, {l.ir.v_to_f(t, a), l.ir.v_to_f(t, b), l.ir.v_to_f(t, c)}, l.fp()));
+  }
+  return keep(l, bytes,
+              l.ir.vec(Op::v_fma_, w, {keep(l, bytes, a), keep(l, bytes, b), keep(l, bytes, c)}, 0, 0, l.fp().pack()));
+}
+
+Value fp_neg(Lifter& l, Width w, Value a) {
+  if (w == Width::B2) return v_xor(l, a, splat(l, w, 0x8000));
+  return op1(l, Op::v_fneg_, w, a);
+}
+Value fp_abs(Lifter& l, Width w, Value a) {
+  if (w == Width::B2) return v_and(l, a, splat(l, w, 0x7fff));
+  return op1(l, Op::v_fabs_, w, a);
+}
+Value fp_sqrt(Lifter& l, Width w, unsigned bytes, Value a) {
+  if (w == Width::B2) return fp_unary_help(l, FpHelp::Sqrt, w, bytes, a);
+  if (bytes == width_bytes(w)) return l.ir.f_to_v(l.ir.fp(Op::fsqrt_, fp_type(w), {l.ir.v_to_f(fp_type(w), a)}, l.fp()));
+  return l.ir.vec(Op::v_fsqrt_, w, {keep(l, bytes, a)}, 0, 0, l.fp().pack());
+}
+Value fp_unary_help(Lifter& l, FpHelp op, Width w, unsigned bytes, Value a, Params params) {
+  params.lanes = bytes / width_bytes(w);
+  return fp_call(l, op, w, params, {a});
+}
+
+Value fp_round_int(Lifter& l, Width w, unsigned bytes, Value a, Round round, bool exact) {
+  if (w == Width::B2) return fp_unary_help(l, FpHelp::RoundInt, w, bytes, a, {.round = round, .exact = exact});
+  const unsigned lanes = bytes / width_bytes(w);
+  Value r[4];
+  for (unsigned i = 0; i < lanes; ++i) r[i] = l.ir.fp(Op::fround_, fp_type(w), {fp_lane(l, w, a, i)}, fp_op(l, round, exact));
+  return fp_join(l, w, r, lanes);
+}
+Value fp_to_int(Lifter& l, Width w, unsigned bytes, Value a, Round round, bool is_unsigned) {
+  if (w == Width::B2)
+    return fp_unary_help(l, FpHelp::ToFixed, w, bytes, a, {.round = round, .is_unsigned = is_unsigned, .bits = 16});
+  const unsigned lanes = bytes / width_bytes(w);
+  Value r[4];
+  for (unsigned i = 0; i < lanes; ++i) {
+    const Value v = l.ir.fp(Op::f_to_int_, int_type(w), {fp_lane(l, w, a, i)}, fp_op(l, round, false, is_unsigned));
+    r[i] = l.ir.bitcast(fp_type(w), v);
+  }
+  return fp_join(l, w, r, lanes);
+}
+Value fp_from_int(Lifter& l, Width w, unsigned bytes, Value a, bool is_unsigned) {
+  if (w == Width::B2) return fp_unary_help(l, FpHelp::FromFixed, w, bytes, a, {.is_unsigned = is_unsigned, .bits = 16});
+  const unsigned lanes = bytes / width_bytes(w);
+  Value r[4];
+  for (unsigned i = 0; i < lanes; ++i)
+    r[i] = l.ir.fp(Op::int_to_f_, fp_type(w), {l.ir.v_extract(int_type(w), w, a, i)},
+                   fp_op(l, Round::Dynamic, false, is_unsigned));
+  return fp_join(l, w, r, lanes);
+}
+
+}  // namespace kiln::arm
