@@ -26,6 +26,14 @@ constexpr Choice choice(Fp2 op) {
   }
 }
 
+/// Sign bits of the even (first) or odd lanes of each pair.
+Value pair_signs(Lifter& l, Width w, bool even, bool odd) {
+  const unsigned n = width_bits(w);
+  if (w == Width::B8) return l.ir.vconst(even ? u64{1} << 63 : 0, odd ? u64{1} << 63 : 0);
+  return splat(l, wider(w), (even ? u64{1} << (n - 1) : 0) | (odd ? u64{1} << (2 * n - 1) : 0));
+}
+Value swap_pairs(Lifter& l, Width w, Value v) { return op1(l, Op::v_rev_, w, v, 2 * width_bytes(w)); }
+
 }  // namespace
 
 Value fp_lane(Lifter& l, Width w, Value v, unsigned index) {
@@ -116,6 +124,18 @@ Value fp_from_int(Lifter& l, Width w, unsigned bytes, Value a, bool is_unsigned)
     r[i] = l.ir.fp(Op::int_to_f_, fp_type(w), {l.ir.v_extract(int_type(w), w, a, i)},
                    fp_op(l, Round::Dynamic, false, is_unsigned));
   return fp_join(l, w, r, lanes);
+}
+
+Value fp_complex_muladd(Lifter& l, Width w, unsigned bytes, unsigned rot, Value n, Value m, Value d) {
+  const bool odd = rot & 1;
+  const Value a = op2(l, odd ? Op::v_trn_odd_ : Op::v_trn_even_, w, n, n);
+  Value b = odd ? swap_pairs(l, w, m) : m;
+  if (rot) b = v_xor(l, b, pair_signs(l, w, rot != 3, rot != 1));
+  return fp_muladd(l, w, bytes, a, b, d);
+}
+Value fp_complex_add(Lifter& l, Width w, unsigned bytes, bool three_quarters, Value n, Value m) {
+  const Value turned = v_xor(l, swap_pairs(l, w, m), pair_signs(l, w, !three_quarters, three_quarters));
+  return fp2(l, Fp2::Add, w, bytes, n, turned);
 }
 
 }  // namespace kiln::arm

@@ -24,6 +24,11 @@ Value fp_from_int(Lifter& l, Width w, unsigned bytes, Value a, bool is_unsigned)
 /// RecpE, RsqrtE, RecpX, RoundIntN, ToFixed, FromFixed: `params` without its lanes.
 Value fp_unary_help(Lifter& l, FpHelp op, Width w, unsigned bytes, Value a, Params params = {});
 
+/// FCMLA: d += n * (m turned by rot quarter turns), as complex pairs of lanes, one real product of each pair at a time.
+Value fp_complex_muladd(Lifter& l, Width w, unsigned bytes, unsigned rot, Value n, Value m, Value d);
+/// FCADD: n + m turned by one (three) quarter turns.
+Value fp_complex_add(Lifter& l, Width w, unsigned bytes, bool three_quarters, Value n, Value m);
+
 constexpr Type fp_type(Width w) { return w == Width::B8 ? Type::F64 : Type::F32; }
 constexpr Type int_type(Width w) { return w == Width::B8 ? Type::I64 : Type::I32; }
 /// Lane i as a scalar, and lanes (one, two or four) as a vector whose rest is zero.
