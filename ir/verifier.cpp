@@ -165,7 +165,6 @@ class Verifier {
     if (m.rmw > RmwKind::Swap) return "no such read-modify-write";
     if (inst.op == Op::atomic_rmw_ && !is_word(t)) return "i32 or i64 only";
     if (inst.op == Op::atomic_cas_ && t == Type::V128 && m.width != Width::B16) return "v128 only with 16 bytes";
-    if (inst.op == Op::store_ && t == Type::V128 && m.sign_extend) return "no sign to extend";
     return {};
   }
 

@@ -67,6 +67,10 @@ u32 Rewriter::define_flags(const Inst& inst) {
       }
       break;
     }
+    case Op::flags_fcmp_:
+      // Made at once and whether used or not, for the exception bits; the record in the state mostly wants it anyway.
+      d.args[2] = make(Op::nzcv_fcmp_, Type::I32, d.args[0], d.args[1], kNoValue, 0, 0, d.aux);
+      break;
     case Op::flags_select_:
       if (is_const(d.args[0], k)) return d.args[k & 1 ? 1 : 2];
       if (d.args[1] == d.args[2]) return d.args[1];
@@ -205,7 +209,7 @@ Value Rewriter::image_of(u32 flags) {
     case Op::flags_logic_: return make(Op::nzcv_add_, Type::I32, d.args[0], constant(type_of(d.args[0]), 0));
     case Op::flags_image_: return d.args[0];
     case Op::flags_adc_: return make(Op::nzcv_adc_, Type::I32, d.args[0], d.args[1], d.args[2]);
-    case Op::flags_fcmp_: return make(Op::nzcv_fcmp_, Type::I32, d.args[0], d.args[1], kNoValue, 0, 0, d.aux);
+    case Op::flags_fcmp_: return d.args[2];
     case Op::flags_select_: {
       const Value yes = image_of(d.args[1]), no = image_of(d.args[2]);
       return make(Op::select_, Type::I32, d.args[0], yes, no);

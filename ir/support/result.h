@@ -19,6 +19,7 @@ class [[nodiscard]] Result {
   T& operator*() { return std::get<0>(storage_); }
   const T& operator*() const { return std::get<0>(storage_); }
   T* operator->() { return &std::get<0>(storage_); }
+  const T* operator->() const { return &std::get<0>(storage_); }
   const std::string& error() const { return std::get<1>(storage_).message; }
 
  private:
