@@ -1,0 +1,289 @@
+// Linux on AArch64.
+#include <fcntl.h>
+#include <sys/ucontext.h>
+
+#include <bit>
+#include <cstdio>
+
+#include "frontends/arm/aarch64.h"
+#include "linux-user/process.h"
+#include "linux-user/syscalls/syscall.h"
+
+namespace kiln::user {
+namespace {
+
+using arm::A64State;
+using ir::CpuState;
+
+A64State& state(CpuState* cpu) { return *static_cast<A64State*>(cpu); }
+const A64State& state(const CpuState* cpu) { return *static_cast<const A64State*>(cpu); }
+
+u64 syscall_number(const CpuState* cpu) { return state(cpu).x[8]; }
+u64 syscall_arg(const CpuState* cpu, unsigned index) { return state(cpu).x[index]; }
+void set_syscall_result(CpuState* cpu, s64 result) { state(cpu).x[0] = static_cast<u64>(result); }
+u64 first_arg(const CpuState* cpu) { return state(cpu).x[0]; }
+u64 stack_pointer(const CpuState* cpu) { return state(cpu).x[31]; }
+void set_stack_pointer(CpuState* cpu, u64 sp) { state(cpu).x[31] = sp; }
+void set_thread_pointer(CpuState* cpu, u64 value) { state(cpu).tpidr_el0 = value; }
+void start(CpuState* cpu, u64 pc, u64 sp) {
+  cpu->pc = pc;
+  state(cpu).x[31] = sp;
+}
+
+// --- flags and structs (include/uapi/asm-generic and arch/arm64/include/uapi/asm/fcntl.h) ---------------------------
+
+struct FlagPair {
+  u64 guest;
+  int host;
+};
+constexpr FlagPair kOpenFlags[] = {
+    {040000, O_DIRECTORY},
+    {0100000, O_NOFOLLOW},
+    {0200000, O_DIRECT},
+    {0400000, 0100000 /* O_LARGEFILE */},
+};
+constexpr u64 kSameOpenFlags = ~u64{040000 | 0100000 | 0200000 | 0400000};
+
+int open_flags_to_host(u64 flags) {
+  u64 host = flags & kSameOpenFlags;
+  for (const auto& pair : kOpenFlags)
+    if (flags & pair.guest) host |= static_cast<u64>(pair.host);
+  return static_cast<int>(host);
+}
+u64 open_flags_from_host(int flags) {
+  u64 guest = static_cast<u32>(flags) & kSameOpenFlags;
+  for (const auto& pair : kOpenFlags)
+    if (flags & pair.host) guest |= pair.guest;
+  return guest;
+}
+
+struct GuestStat {
+  u64 st_dev, st_ino;
+  u32 st_mode, st_nlink, st_uid, st_gid;
+  u64 st_rdev, pad1;
+  s64 st_size;
+  s32 st_blksize, pad2;
+  s64 st_blocks;
+  s64 atime_sec, atime_nsec, mtime_sec, mtime_nsec, ctime_sec, ctime_nsec;
+  u32 unused[2];
+};
+static_assert(sizeof(GuestStat) == 128);
+
+std::size_t encode_stat(const struct stat& h, u8* out) {
+  GuestStat g{};
+  g.st_dev = h.st_dev;
+  g.st_ino = h.st_ino;
+  g.st_mode = h.st_mode;
+  g.st_nlink = static_cast<u32>(h.st_nlink);
+  g.st_uid = h.st_uid;
+  g.st_gid = h.st_gid;
+  g.st_rdev = h.st_rdev;
+  g.st_size = h.st_size;
+  g.st_blksize = static_cast<s32>(h.st_blksize);
+  g.st_blocks = h.st_blocks;
+  g.atime_sec = h.st_atim.tv_sec;
+  g.atime_nsec = h.st_atim.tv_nsec;
+  g.mtime_sec = h.st_mtim.tv_sec;
+  g.mtime_nsec = h.st_mtim.tv_nsec;
+  g.ctime_sec = h.st_ctim.tv_sec;
+  g.ctime_nsec = h.st_ctim.tv_nsec;
+  std::memcpy(out, &g, sizeof g);
+  return sizeof g;
+}
+
+// --- signal frames (arch/arm64/kernel/signal.c, uapi/asm/sigcontext.h) ----------------------------------------------
+
+struct Sigcontext {
+  u64 fault_address;
+  u64 regs[31];
+  u64 sp, pc, pstate;
+  alignas(16) u8 reserved[4096];
+};
+struct Ucontext {
+  u64 flags, link;
+  u64 stack_sp;
+  u32 stack_flags, stack_pad;
+  u64 stack_size;
+  u64 sigmask;
+  u8 unused[120];
+  alignas(16) Sigcontext mcontext;
+};
+struct SignalFrame {
+  u8 info[128];
+  Ucontext uc;
+};
+static_assert(offsetof(SignalFrame, uc.mcontext) == 128 + 176 && sizeof(SignalFrame) == 4688);
+struct FrameRecord {
+  u64 fp, lr;
+};
+struct FpsimdContext {
+  u32 magic, size;
+  u32 fpsr, fpcr;
+  V128 vregs[32];
+};
+struct EsrContext {
+  u32 magic, size;
+  u64 esr;
+};
+constexpr u32 kFpsimdMagic = 0x46508001, kEsrMagic = 0x45535201;
+constexpr u32 kNzcv = 0xf0000000;
+
+/// ESR_EL1 as the kernel shows it for a data abort from EL0.
+u64 data_abort_syndrome(u32 flags) {
+  constexpr u64 kDataAbortLowerEl = 0x24, kInstructionLength = u64{1} << 25, kWnR = u64{1} << 6;
+  constexpr u64 kTranslationLevel3 = 7, kPermissionLevel3 = 15;
+  return kDataAbortLowerEl << 26 | kInstructionLength | ((flags & ir::kFaultWrite) ? kWnR : 0) |
+         ((flags & ir::kFaultMapped) ? kPermissionLevel3 : kTranslationLevel3);
+}
+
+bool push_signal_frame(Thread& thread, const SignalDelivery& d, u64 sp) {
+  A64State& s = state(thread.cpu);
+  MemoryMap& memory = thread.process->memory;
+  const u64 record_at = align_down(sp - sizeof(FrameRecord), 16);
+  const u64 frame_at = record_at - sizeof(SignalFrame);
+
+  auto frame = std::make_unique<SignalFrame>();
+  std::memset(frame.get(), 0, sizeof(SignalFrame));
+  std::memcpy(frame->info, d.info, sizeof frame->info);
+  Ucontext& uc = frame->uc;
+  uc.stack_sp = thread.altstack.sp;
+  uc.stack_size = thread.altstack.size;
+  uc.stack_flags = static_cast<u32>(thread.altstack.flags);
+  if (!(uc.stack_flags & SS_DISABLE) && s.x[31] > uc.stack_sp && s.x[31] - uc.stack_sp <= uc.stack_size)
+    uc.stack_flags |= SS_ONSTACK;
+  uc.sigmask = d.saved_mask;
+  Sigcontext& mc = uc.mcontext;
+  mc.fault_address = d.fault_address;
+  std::memcpy(mc.regs, s.x, sizeof mc.regs);
+  mc.sp = s.x[31];
+  mc.pc = s.pc;
+  mc.pstate = arm::nzcv_of(s) & kNzcv;
+  FpsimdContext fp{};
+  fp.magic = kFpsimdMagic;
+  fp.size = sizeof fp;
+  fp.fpsr = arm::fpsr_of(s);
+  fp.fpcr = static_cast<u32>(s.fpcr);
+  std::memcpy(fp.vregs, s.v, sizeof fp.vregs);
+  std::memcpy(mc.reserved, &fp, sizeof fp);
+  if (d.fault_address) {
+    const EsrContext esr{kEsrMagic, sizeof(EsrContext), data_abort_syndrome(d.fault_flags)};
+    std::memcpy(mc.reserved + sizeof fp, &esr, sizeof esr);
+  }
+  const FrameRecord record{s.x[29], s.x[30]};
+  if (!memory.write(frame_at, frame.get(), sizeof(SignalFrame)) || !memory.write(record_at, record)) return false;
+
+  s.x[0] = static_cast<u64>(d.signal);
+  if (d.flags & SA_SIGINFO) {
+    s.x[1] = frame_at;
+    s.x[2] = frame_at + offsetof(SignalFrame, uc);
+  }
+  s.x[29] = record_at;
+  s.x[30] = (d.flags & 0x04000000 /* SA_RESTORER */) ? d.restorer : thread.process->sigreturn_address;
+  s.x[31] = frame_at;
+  s.pc = d.handler;
+  s.exclusive_address = ~u64{0};
+  return true;
+}
+
+bool pop_signal_frame(Thread& thread, u64& mask, GuestAbi::GuestStack& stack) {
+  A64State& s = state(thread.cpu);
+  auto frame = std::make_unique<SignalFrame>();
+  if ((s.x[31] & 15) || !thread.process->memory.read(s.x[31], frame.get(), sizeof(SignalFrame))) return false;
+  const Ucontext& uc = frame->uc;
+  const Sigcontext& mc = uc.mcontext;
+  std::memcpy(s.x, mc.regs, sizeof mc.regs);
+  s.x[31] = mc.sp;
+  s.pc = mc.pc;
+  arm::set_nzcv(s, static_cast<u32>(mc.pstate) & kNzcv);
+  s.exclusive_address = ~u64{0};
+  for (std::size_t at = 0; at + 8 <= sizeof mc.reserved;) {
+    u32 head[2];
+    std::memcpy(head, mc.reserved + at, sizeof head);
+    if (head[0] == 0) break;
+    if (head[1] < 16 || (head[1] & 15) || at + head[1] > sizeof mc.reserved) return false;
+    if (head[0] == kFpsimdMagic) {
+      if (head[1] != sizeof(FpsimdContext)) return false;
+      FpsimdContext fp;
+      std::memcpy(&fp, mc.reserved + at, sizeof fp);
+      std::memcpy(s.v, fp.vregs, sizeof fp.vregs);
+      arm::set_fpcr(s, fp.fpcr);
+      arm::set_fpsr(s, fp.fpsr);
+    }
+    at += head[1];
+  }
+  mask = uc.sigmask;
+  stack = {uc.stack_sp, uc.stack_flags, uc.stack_size};
+  return true;
+}
+
+constexpr u8 kSigreturnCode[] = {
+    0x68, 0x11, 0x80, 0xd2,  // mov x8, #139 (rt_sigreturn)
+    0x01, 0x00, 0x00, 0xd4,  // svc #0
+};
+
+// AT_HWCAP (uapi/asm/hwcap.h): only what frontends/arm decodes.
+enum Hwcap : u64 {
+  kFp = 1 << 0,
+  kAsimd = 1 << 1,
+  kAes = 1 << 3,
+  kPmull = 1 << 4,
+  kSha1 = 1 << 5,
+  kSha2 = 1 << 6,
+  kCrc32 = 1 << 7,
+  kAtomics = 1 << 8,
+  kFphp = 1 << 9,
+  kAsimdhp = 1 << 10,
+  kCpuid = 1 << 11,
+  kAsimdrdm = 1 << 12,
+  kJscvt = 1 << 13,
+  kFcma = 1 << 14,
+  kLrcpc = 1 << 15,
+  kDcpop = 1 << 16,
+  kSha3 = 1 << 17,
+  kAsimddp = 1 << 20,
+  kSha512 = 1 << 21,
+  kUscat = 1 << 25,
+  kFlagm = 1 << 27,
+  kSb = 1 << 29,
+};
+constexpr u64 kHwcap = kFp | kAsimd | kCrc32 | kAtomics;
+
+constexpr char kCpuinfo[] =
+    "processor\t: %d\nBogoMIPS\t: 100.00\nFeatures\t: fp asimd crc32 atomics\nCPU implementer\t: 0x00\n"
+    "CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0x051\nCPU revision\t: 0\n\n";
+
+}  // namespace
+
+extern const GuestAbi kAbiAarch64;
+const GuestAbi kAbiAarch64 = {
+    .name = "aarch64",
+    .machine = "aarch64",
+    .platform = "aarch64",
+    .elf_machine = 183,
+    .elf_class = 2,
+    .elf_data = 1,
+    .guest = &arm::kA64,
+    .address_bits = 46,
+    .hwcap = kHwcap,
+    .hwcap2 = 0,
+    .cpuinfo = kCpuinfo,
+    .syscall = generic64_syscall,
+    .syscall_number = syscall_number,
+    .syscall_arg = syscall_arg,
+    .set_syscall_result = set_syscall_result,
+    .first_arg = first_arg,
+    .syscall_insn_bytes = 4,
+    .stack_pointer = stack_pointer,
+    .set_stack_pointer = set_stack_pointer,
+    .set_thread_pointer = set_thread_pointer,
+    .start = start,
+    .open_flags_to_host = open_flags_to_host,
+    .open_flags_from_host = open_flags_from_host,
+    .encode_stat = encode_stat,
+    .epoll_event_packed = false,
+    .sigreturn_code = kSigreturnCode,
+    .push_signal_frame = push_signal_frame,
+    .pop_signal_frame = pop_signal_frame,
+};
+
+}  // namespace kiln::user

@@ -1,0 +1,140 @@
+// kiln: runs a Linux program built for another processor.
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "jit/stencil/tier1.h"
+#include "linux-user/elf_loader.h"
+#include "linux-user/host_x86_64.h"
+#include "linux-user/path.h"
+#include "linux-user/signals.h"
+
+extern char** environ;
+
+namespace kiln::user {
+namespace {
+
+constexpr int kLogDescriptor = 1000;  // out of the way of descriptors that the guest counts on
+
+int fail(const std::string& text, int status = 1) {
+  std::fprintf(stderr, "kiln: %s\n", text.c_str());
+  return status;
+}
+
+std::FILE* open_log(const std::string& name) {
+  if (name.empty()) return stderr;
+  std::string path = name;
+  const std::size_t at = path.find("%d");
+  if (at != std::string::npos) path.replace(at, 2, std::to_string(getpid()));
+  const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (fd < 0) return nullptr;
+  int high = fcntl(fd, F_DUPFD_CLOEXEC, kLogDescriptor);
+  if (high < 0) high = fd;
+  else close(fd);
+  return fdopen(high, "a");
+}
+
+std::vector<std::string> guest_environment(const Options& options) {
+  std::vector<std::string> env;
+  for (char** e = environ; *e; ++e) env.emplace_back(*e);
+  auto remove = [&](const std::string& name) {
+    std::erase_if(env, [&](const std::string& e) { return e.compare(0, name.size() + 1, name + "=") == 0; });
+  };
+  for (const std::string& name : options.unset_env) remove(name);
+  for (const std::string& entry : options.set_env) {
+    remove(entry.substr(0, entry.find('=')));
+    env.push_back(entry);
+  }
+  return env;
+}
+
+std::string own_path() {
+  char buffer[PATH_MAX];
+  const ssize_t n = readlink("/proc/self/exe", buffer, sizeof buffer);
+  return n > 0 ? std::string(buffer, static_cast<std::size_t>(n)) : std::string();
+}
+
+int run(int argc, char** argv) {
+  static Options options;
+  switch (parse_options(argc, argv, options)) {
+    case OptionsOutcome::ExitOk: return 0;
+    case OptionsOutcome::ExitUsage: return 1;
+    case OptionsOutcome::Run: break;
+  }
+  std::string why;
+  if (!jit::host_supported(why)) return fail("this processor cannot run Kiln: " + why);
+  std::FILE* log_file = open_log(options.log_file);
+  if (!log_file) return fail(options.log_file + ": " + std::strerror(errno));
+  static Log log(options.log_items, log_file);
+  options.engine.log = &log;
+
+  // Never destroyed: threads may still be running when the process ends.
+  auto& process = *new Process(options, log);
+  auto& leader = *new Thread;
+  leader.process = &process;
+  leader.signals = &process.signals;
+  leader.leader = true;
+  leader.tid = getpid();
+  process.threads.push_back(&leader);
+  process.kiln_path = own_path();
+
+  rlimit core{};
+  if (getrlimit(RLIMIT_CORE, &core) == 0) {
+    process.core_limit[0] = core.rlim_cur;
+    process.core_limit[1] = core.rlim_max;
+    core.rlim_cur = 0;
+    setrlimit(RLIMIT_CORE, &core);
+  }
+
+  const std::string& program = options.program;
+  std::vector<std::string> args{options.argv0.value_or(program)};
+  args.insert(args.end(), options.args.begin(), options.args.end());
+  const std::vector<std::string> env = guest_environment(options);
+
+  char absolute[PATH_MAX];
+  if (!realpath(program.c_str(), absolute)) return fail(program + ": " + std::strerror(errno), errno == ENOENT ? 127 : 126);
+  process.exe_path = absolute;
+  const Result<ElfIdentity> id = identify_elf(absolute);
+  if (!id) {
+    if (id.error() == "not an ELF program") {
+      const s64 r = do_execve(leader, program, args, env);  // a script, perhaps
+      return fail(program + ": " + (r == -ENOEXEC ? "not an ELF program nor a script" : std::strerror(static_cast<int>(-r))),
+                  126);
+    }
+    return fail(program + ": " + id.error(), 126);
+  }
+  process.abi = find_abi(id->machine, id->elf_class, id->data);
+  if (!process.abi) return fail(program + ": " + machine_name(*id) + " program, but this Kiln runs only AArch64 programs", 126);
+
+  if (Result<void> r = process.memory.reserve(process.abi->address_bits); !r) return fail(r.error());
+  init_signals(process, leader);
+  set_current_thread(&leader);
+  if (Result<void> r = load_program(process, absolute); !r) return fail(program + ": " + r.error(), 126);
+  if (Result<void> r = build_stack(process, options.execfn.value_or(program), args, env); !r)
+    return fail(program + ": " + r.error(), 126);
+
+  const char* slash = std::strrchr(absolute, '/');
+  prctl(PR_SET_NAME, slash ? slash + 1 : absolute);
+
+  process.engine = std::make_unique<jit::Engine>(options.engine, *process.abi->guest, process.memory);
+  process.memory.set_invalidate([&engine = *process.engine](GuestAddr start, u64 size) { engine.invalidate(start, size); });
+  leader.cpu = process.engine->create_cpu();
+  if (!leader.cpu) return fail("out of memory");
+  leader.cpu->user_data = &leader;
+  process.abi->start(leader.cpu, process.image.start, process.image.stack_start);
+  set_guest_base(process.memory.base());
+  run_thread(leader);
+}
+
+}  // namespace
+}  // namespace kiln::user
+
+int main(int argc, char** argv) { return kiln::user::run(argc, argv); }

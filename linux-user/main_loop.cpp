@@ -1,0 +1,135 @@
+// The main loop of a guest thread, and the ends of threads and processes.
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "linux-user/host_x86_64.h"
+#include "linux-user/signals.h"
+#include "linux-user/syscalls/syscall.h"
+
+namespace kiln::user {
+namespace {
+
+/// Linux's handling of a dying thread's robust mutexes (kernel/futex/core.c, exit_robust_list): owners become dead, waiters
+/// wake.
+void release_robust_mutexes(Thread& thread) {
+  if (thread.robust_list == 0) return;
+  MemoryMap& memory = thread.process->memory;
+  const unsigned size = thread.process->abi->guest->pointer_bits / 8;
+  auto pointer = [&](GuestAddr at, u64& value) {
+    value = 0;
+    return memory.read(at, &value, size);
+  };
+  auto release = [&](GuestAddr word) {
+    u32 value;
+    if ((word & 3) || !memory.read(word, value) || (value & FUTEX_TID_MASK) != static_cast<u32>(thread.tid)) return;
+    auto* host = static_cast<u32*>(memory.pointer(word));
+    u32 fresh;
+    do fresh = (value & FUTEX_WAITERS) | FUTEX_OWNER_DIED;
+    while (!__atomic_compare_exchange_n(host, &value, fresh, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+    if (value & FUTEX_WAITERS) raw_syscall(SYS_futex, reinterpret_cast<u64>(host), FUTEX_WAKE, 1);
+  };
+  u64 entry, offset, pending;
+  const GuestAddr head = thread.robust_list;
+  if (!pointer(head, entry) || !pointer(head + size, offset) || !pointer(head + 2 * size, pending)) return;
+  for (int limit = 2048; limit > 0 && (entry & ~u64{1}) != head; --limit) {
+    const u64 node = entry & ~u64{1};
+    u64 next;
+    const bool ok = pointer(node, next);
+    if (node != (pending & ~u64{1})) release(node + offset);
+    if (!ok) break;
+    entry = next;
+  }
+  if (pending) release((pending & ~u64{1}) + offset);
+}
+
+void clear_child_tid(Thread& thread) {
+  if (thread.clear_child_tid == 0) return;
+  MemoryMap& memory = thread.process->memory;
+  const u32 zero = 0;
+  if (memory.write(thread.clear_child_tid, zero))
+    raw_syscall(SYS_futex, reinterpret_cast<u64>(memory.pointer(thread.clear_child_tid)), FUTEX_WAKE, 1);
+}
+
+void raise_for(Thread& thread, ir::ExitKind kind) {
+  ir::CpuState* cpu = thread.cpu;
+  MemoryMap& memory = thread.process->memory;
+  const GuestAddr pc = cpu->pc;
+  const u64 value = cpu->exit_value;
+  switch (kind) {
+    case ir::ExitKind::Undefined: return raise_fault(thread, SIGILL, ILL_ILLOPC, pc);
+    case ir::ExitKind::Breakpoint: return raise_fault(thread, SIGTRAP, TRAP_BRKPT, pc);
+    case ir::ExitKind::Alignment: return raise_fault(thread, SIGBUS, BUS_ADRALN, value, value);
+    case ir::ExitKind::FetchFault:
+      if (pc & (thread.process->abi->guest->insn_alignment - 1)) return raise_fault(thread, SIGBUS, BUS_ADRALN, pc, pc);
+      return raise_fault(thread, SIGSEGV, memory.prot_at(pc) >= 0 ? SEGV_ACCERR : SEGV_MAPERR, pc, pc);
+    case ir::ExitKind::Fault: {
+      const u32 flags = cpu->exit_aux;
+      if (flags & ir::kFaultBus) return raise_fault(thread, SIGBUS, BUS_ADRERR, value, value, flags);
+      return raise_fault(thread, SIGSEGV, (flags & ir::kFaultMapped) ? SEGV_ACCERR : SEGV_MAPERR, value, value, flags);
+    }
+    case ir::ExitKind::Trap:
+      say_once(*thread.process, "unimplemented guest trap " + std::to_string(cpu->exit_aux));
+      return raise_fault(thread, SIGILL, ILL_ILLTRP, pc);
+    default:
+      std::fprintf(stderr, "kiln: internal error: engine gave exit kind %u\n", static_cast<unsigned>(kind));
+      std::abort();
+  }
+}
+
+}  // namespace
+
+void run_thread(Thread& thread) {
+  jit::Engine& engine = *thread.process->engine;
+  ir::CpuState* cpu = thread.cpu;
+  for (;;) {
+    // First clear, then look: a signal that comes in between sets it again.
+    __atomic_store_n(&cpu->interrupt, 0u, __ATOMIC_SEQ_CST);
+    if (thread.signal_pending) deliver_pending(thread);
+    const ir::ExitKind kind = engine.run(cpu);
+    if (kind == ir::ExitKind::Syscall) handle_syscall(thread);
+    else if (kind != ir::ExitKind::Interrupt) raise_for(thread, kind);
+  }
+}
+
+void exit_process(Process& process, int status) {
+  if (Thread* thread = current_thread()) release_robust_mutexes(*thread);
+  if (process.options.engine.stats) process.log.write(process.engine->stats_text());
+  std::fflush(nullptr);
+  raw_syscall(SYS_exit_group, static_cast<u64>(status));
+  __builtin_unreachable();
+}
+
+void exit_thread(Thread& thread, int status) {
+  Process& process = *thread.process;
+  if (thread.vfork_child) {
+    raw_syscall(SYS_exit_group, static_cast<u64>(status));
+    __builtin_unreachable();
+  }
+  block_all_signals();
+  bool last;
+  {
+    std::lock_guard guard(process.threads_mutex);
+    std::erase(process.threads, &thread);
+    last = process.threads.empty();
+    // Linux reports the leader's status when the last thread leaves by exit(2).
+    if (thread.leader) process.leader_status = status;
+  }
+  if (last) exit_process(process, process.leader_status);
+  release_robust_mutexes(thread);
+  clear_child_tid(thread);
+  const bool leader = thread.leader;
+  set_current_thread(nullptr);
+  process.engine->destroy_cpu(thread.cpu);
+  delete &thread;
+  if (leader) {
+    raw_syscall(SYS_exit, 0);
+    __builtin_unreachable();
+  }
+  pthread_exit(nullptr);
+}
+
+}  // namespace kiln::user

@@ -1,0 +1,75 @@
+#include "linux-user/path.h"
+
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+
+namespace kiln::user {
+namespace {
+
+/// Resolves inside the sysroot as a chroot would, for symlinks with absolute targets.
+std::string resolve_in_root(const std::string& root, const std::string& path) {
+  const int root_fd = open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (root_fd < 0) return {};
+  struct open_how how{};
+  how.flags = O_PATH | O_CLOEXEC;
+  how.resolve = RESOLVE_IN_ROOT;
+  const long fd = syscall(SYS_openat2, root_fd, path.c_str(), &how, sizeof how);
+  close(root_fd);
+  if (fd < 0) return {};
+  char link[64], target[4096];
+  std::snprintf(link, sizeof link, "/proc/self/fd/%ld", fd);
+  const ssize_t n = readlink(link, target, sizeof target);
+  close(static_cast<int>(fd));
+  return n > 0 && n < static_cast<ssize_t>(sizeof target) ? std::string(target, static_cast<std::size_t>(n)) : std::string();
+}
+
+}  // namespace
+
+std::string own_proc_entry(const std::string& path) {
+  if (path.compare(0, 6, "/proc/") != 0) return {};
+  const std::size_t slash = path.find('/', 6);
+  if (slash == std::string::npos) return {};
+  const std::string who = path.substr(6, slash - 6);
+  if (who != "self" && who != "thread-self" && who != std::to_string(getpid())) return {};
+  std::string rest = path.substr(slash + 1);
+  if (rest.compare(0, 5, "task/") == 0) {  // /proc/self/task/<tid>/X
+    const std::size_t next = rest.find('/', 5);
+    if (next == std::string::npos) return {};
+    rest = rest.substr(next + 1);
+  }
+  return rest;
+}
+
+std::string resolve_path(const Process& process, const std::string& guest, Follow follow) {
+  if (guest.empty() || guest[0] != '/') return guest;
+  if (guest.compare(0, 6, "/proc/") == 0) {
+    if (own_proc_entry(guest) == "exe" && follow == Follow::Yes) return process.exe_path;
+    return guest;
+  }
+  const std::string& root = process.options.sysroot;
+  if (root.empty()) return guest;
+  std::string inside = root + guest;
+  struct stat st;
+  if (lstat(inside.c_str(), &st) != 0) return guest;
+  if (!S_ISLNK(st.st_mode) || follow == Follow::No) return inside;
+  std::string resolved = resolve_in_root(root, guest);
+  if (!resolved.empty()) return resolved;
+  // A link whose target is outside the sysroot (say /etc/resolv.conf -> /run/…): the host's, if it has it.
+  return stat(inside.c_str(), &st) == 0 ? inside : guest;
+}
+
+std::string guest_view(const Process& process, const std::string& host) {
+  const std::string& root = process.options.sysroot;
+  if (!root.empty() && host.size() > root.size() && host.compare(0, root.size(), root) == 0 && host[root.size()] == '/')
+    return host.substr(root.size());
+  return host;
+}
+
+}  // namespace kiln::user

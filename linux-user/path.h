@@ -1,0 +1,25 @@
+// Guest paths: absolute ones are looked up under the sysroot first, then on the host, as with QEMU's -L. /proc/self names are
+// ours.
+#pragma once
+#include <string>
+
+#include "linux-user/process.h"
+
+namespace kiln::user {
+
+enum class Follow { Yes, No };
+
+/// Host path for a guest path. Relative paths stay as they are.
+std::string resolve_path(const Process& process, const std::string& guest, Follow follow);
+
+/// The path as the guest would name it: without the sysroot in front.
+std::string guest_view(const Process& process, const std::string& host);
+
+/// For "/proc/self/X", "/proc/thread-self/X" and "/proc/<own pid>/X" the X, else empty.
+std::string own_proc_entry(const std::string& path);
+
+/// Opens a /proc file that must show the guest and not Kiln (maps, cmdline, auxv, …). -1: not such a file; else fd or -errno in
+/// `fd`.
+bool open_proc_file(Process& process, const std::string& path, int flags, int& fd);
+
+}  // namespace kiln::user

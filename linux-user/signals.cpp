@@ -1,0 +1,253 @@
+#include "linux-user/signals.h"
+
+#include <sys/syscall.h>
+#include <sys/ucontext.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+
+#include "linux-user/host_x86_64.h"
+
+namespace kiln::user {
+namespace {
+
+thread_local Thread* t_thread = nullptr;
+// For signals that land on a thread without guest code (tier 2's compiler): whom to pass them to.
+std::atomic<Process*> g_process{nullptr};
+
+constexpr u64 kNeverBlocked = signal_bit(SIGSEGV) | signal_bit(SIGBUS);
+constexpr u64 kUnblockable = signal_bit(SIGKILL) | signal_bit(SIGSTOP);
+constexpr u64 kSaRestorer = 0x04000000;
+constexpr u64 kSsAutodisarm = u64{1} << 31;
+
+struct KernelSigaction {
+  u64 handler;
+  u64 flags;
+  u64 restorer;
+  u64 mask;
+};
+
+void host_sigprocmask(u64 mask) { raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, reinterpret_cast<u64>(&mask), 0, 8); }
+
+void host_sigaction(int signal, u64 handler, u64 flags) {
+  const KernelSigaction action{handler, flags | kSaRestorer, reinterpret_cast<u64>(&kiln_host_sigreturn), ~kNeverBlocked};
+  raw_syscall(SYS_rt_sigaction, static_cast<u64>(signal), reinterpret_cast<u64>(&action), 0, 8);
+}
+
+void queue(Thread& thread, const siginfo_t* info, void* ucontext) {
+  const u64 all = ~kNeverBlocked;
+  std::memcpy(&static_cast<ucontext_t*>(ucontext)->uc_sigmask, &all, sizeof all);
+  if (thread.signal_pending) return;
+  std::memcpy(thread.pending_info, info, sizeof thread.pending_info);
+  thread.signal_pending = 1;
+  __atomic_store_n(&thread.cpu->interrupt, 1u, __ATOMIC_RELEASE);
+  rewind_safe_syscall(ucontext);
+}
+
+void pass_on(int signal, const siginfo_t* info, void* ucontext) {
+  const u64 all = ~kNeverBlocked;
+  std::memcpy(&static_cast<ucontext_t*>(ucontext)->uc_sigmask, &all, sizeof all);
+  const u64 pid = static_cast<u64>(raw_syscall(SYS_getpid));
+  raw_syscall(SYS_rt_sigqueueinfo, pid, static_cast<u64>(signal), reinterpret_cast<u64>(info));
+}
+
+void on_async_signal(int signal, siginfo_t* info, void* ucontext) {
+  const int saved = errno;
+  if (t_thread) queue(*t_thread, info, ucontext);
+  else pass_on(signal, info, ucontext);
+  errno = saved;
+}
+
+[[noreturn]] void crash(int signal, const siginfo_t* info, void* ucontext, Thread* thread) {
+  std::fprintf(stderr, "kiln: internal error: host signal %d at host pc %#lx, address %p", signal, fault_pc(ucontext),
+               info->si_addr);
+  if (thread) std::fprintf(stderr, ", guest pc %#lx%s", thread->cpu->pc, thread->cpu->in_code ? " (in code)" : "");
+  std::fprintf(stderr, "\n");
+  host_sigaction(signal, 0, 0);
+  host_sigprocmask(0);
+  raw_syscall(SYS_tkill, static_cast<u64>(raw_syscall(SYS_gettid)), static_cast<u64>(signal));
+  _exit(128 + signal);
+}
+
+void on_fault(int signal, siginfo_t* info, void* ucontext) {
+  const int saved = errno;
+  Thread* thread = t_thread;
+  if (info->si_code <= 0) {  // sent by a process, not by the processor
+    if (thread) queue(*thread, info, ucontext);
+    else pass_on(signal, info, ucontext);
+    errno = saved;
+    return;
+  }
+  Process* process = g_process.load(std::memory_order_relaxed);
+  if (!process) crash(signal, info, ucontext, thread);
+  MemoryMap& memory = process->memory;
+  const u64 address = reinterpret_cast<u64>(info->si_addr) - memory.base();
+  const bool has_address = info->si_code != SI_KERNEL;
+  const bool in_guest = has_address && address < memory.limit();
+  const bool write = has_address && fault_is_write(ucontext);
+  if (signal == SIGSEGV && in_guest && write && memory.handle_write_fault(address)) {
+    // A retry that does not help (out of a resource, say) must not spin for ever.
+    const HostAddr pc = fault_pc(ucontext);
+    if (!thread) return;
+    if (thread->last_fault_pc != pc || thread->last_fault_address != address) thread->fault_retries = 0;
+    thread->last_fault_pc = pc;
+    thread->last_fault_address = address;
+    if (++thread->fault_retries < 10000) {
+      errno = saved;
+      return;
+    }
+  }
+  if (recover_faulting_copy(ucontext)) {
+    errno = saved;
+    return;
+  }
+  if (thread && thread->cpu->in_code) {
+    u32 flags = write ? ir::kFaultWrite : 0;
+    if (signal == SIGBUS) flags |= ir::kFaultBus;
+    if (!has_address) flags |= ir::kFaultNonCanonical;
+    if (in_guest && memory.prot_at(address) >= 0) flags |= ir::kFaultMapped;
+    if (process->engine->handle_fault(thread->cpu, info, ucontext, flags)) {
+      errno = saved;
+      return;
+    }
+  }
+  crash(signal, info, ucontext, thread);
+}
+
+u64 address_of(void (*handler)(int, siginfo_t*, void*)) { return reinterpret_cast<u64>(handler); }
+
+/// Makes the host's disposition follow the guest's.
+void apply_action(int signal, const SignalAction& action) {
+  if (signal == SIGSEGV || signal == SIGBUS) return;  // ours for ever
+  const u64 kept = action.flags & (SA_RESTART | SA_NOCLDSTOP | SA_NOCLDWAIT);
+  if (action.handler <= 1) host_sigaction(signal, action.handler, kept);
+  else host_sigaction(signal, address_of(on_async_signal), kept | SA_SIGINFO);
+}
+
+bool on_altstack(const Thread& thread, u64 sp) {
+  const auto& s = thread.altstack;
+  return !(s.flags & SS_DISABLE) && !(s.flags & kSsAutodisarm) && sp > s.sp && sp - s.sp <= s.size;
+}
+
+void deliver(Thread& thread, const u8* info, u64 fault_address, u32 fault_flags, bool synchronous) {
+  int signal;
+  std::memcpy(&signal, info, sizeof signal);
+  SignalAction action;
+  {
+    std::lock_guard guard(thread.signals->mutex);
+    action = thread.signals->actions[signal];
+    if (action.handler > 1 && (action.flags & SA_RESETHAND)) {
+      thread.signals->actions[signal].handler = 0;
+      apply_action(signal, thread.signals->actions[signal]);
+    }
+  }
+  Process& process = *thread.process;
+  if (process.log.on(kLogInt)) {
+    char line[160];
+    std::snprintf(line, sizeof line, "INT: thread %d signal %d%s at pc %#lx, handler %#lx\n", thread.tid, signal,
+                  synchronous ? " (fault)" : "", thread.cpu->pc, action.handler);
+    process.log.write(line);
+  }
+  if (synchronous && (action.handler <= 1 || (thread.mask & signal_bit(signal)))) die_by_signal(thread, signal);
+  const u64 base = thread.has_call_mask ? thread.call_mask : thread.mask;
+  thread.has_call_mask = false;
+  if (action.handler == 1) return set_signal_mask(thread, thread.mask);
+  if (action.handler == 0) {
+    if (signal == SIGSEGV || signal == SIGBUS) die_by_signal(thread, signal);
+    // The disposition changed after the kernel had chosen our handler: the kernel knows the default action.
+    set_signal_mask(thread, thread.mask);
+    raw_syscall(SYS_tgkill, static_cast<u64>(getpid()), static_cast<u64>(thread.tid), static_cast<u64>(signal));
+    return;
+  }
+  SignalDelivery d{};
+  d.signal = signal;
+  d.info = info;
+  d.handler = action.handler;
+  d.flags = action.flags;
+  d.restorer = action.restorer;
+  d.saved_mask = thread.mask;
+  d.fault_address = fault_address;
+  d.fault_flags = fault_flags;
+  u64 sp = process.abi->stack_pointer(thread.cpu);
+  if ((action.flags & SA_ONSTACK) && !(thread.altstack.flags & SS_DISABLE) && !on_altstack(thread, sp))
+    sp = thread.altstack.sp + thread.altstack.size;
+  if (!process.abi->push_signal_frame(thread, d, sp)) die_by_signal(thread, SIGSEGV);
+  if (thread.altstack.flags & kSsAutodisarm) thread.altstack = {0, SS_DISABLE, 0};
+  u64 mask = base | action.mask;
+  if (!(action.flags & SA_NODEFER)) mask |= signal_bit(signal);
+  set_signal_mask(thread, mask);
+}
+
+}  // namespace
+
+Thread* current_thread() { return t_thread; }
+void set_current_thread(Thread* thread) { t_thread = thread; }
+
+void init_signals(Process& process, Thread& leader) {
+  g_process = &process;
+  u64 mask = 0;
+  raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, 0, reinterpret_cast<u64>(&mask), 8);
+  leader.mask = mask;
+  for (int signal = 1; signal <= kSignals; ++signal) {
+    KernelSigaction old{};
+    raw_syscall(SYS_rt_sigaction, static_cast<u64>(signal), 0, reinterpret_cast<u64>(&old), 8);
+    process.signals.actions[signal].handler = old.handler == 1 ? 1 : 0;
+  }
+  for (int signal : {SIGSEGV, SIGBUS}) host_sigaction(signal, address_of(on_fault), SA_SIGINFO);
+  host_sigprocmask(mask & ~kNeverBlocked);
+}
+
+void set_signal_mask(Thread& thread, u64 mask) {
+  thread.mask = mask & ~kUnblockable;
+  host_sigprocmask(thread.mask & ~kNeverBlocked);
+}
+
+void block_all_signals() { host_sigprocmask(~kNeverBlocked); }
+void restore_signal_mask(const Thread& thread) { host_sigprocmask(thread.mask & ~kNeverBlocked); }
+
+void deliver_pending(Thread& thread) {
+  while (thread.signal_pending) {
+    alignas(8) u8 info[128];
+    std::memcpy(info, thread.pending_info, sizeof info);
+    thread.signal_pending = 0;
+    deliver(thread, info, 0, 0, false);
+  }
+}
+
+void raise_fault(Thread& thread, int signal, int code, GuestAddr address, u64 fault_address, u32 fault_flags) {
+  alignas(8) u8 info[128] = {};
+  std::memcpy(info, &signal, 4);
+  std::memcpy(info + 8, &code, 4);
+  std::memcpy(info + 16, &address, 8);
+  deliver(thread, info, fault_address, fault_flags, true);
+}
+
+s64 change_action(Thread& thread, int signal, const SignalAction* fresh, SignalAction* old) {
+  if (signal < 1 || signal > kSignals) return -EINVAL;
+  if (fresh && (signal == SIGKILL || signal == SIGSTOP)) return -EINVAL;
+  std::lock_guard guard(thread.signals->mutex);
+  SignalAction& action = thread.signals->actions[signal];
+  if (old) *old = action;
+  if (!fresh) return 0;
+  action = *fresh;
+  action.mask &= ~kUnblockable;
+  apply_action(signal, action);
+  return 0;
+}
+
+void die_by_signal(Thread& thread, int signal) {
+  Process& process = *thread.process;
+  if (process.log.on(kLogInt)) {
+    process.log.write("INT: killed by signal " + std::to_string(signal) + "\n" + process.engine->guest().dump(thread.cpu));
+  }
+  if (process.options.engine.stats && !thread.vfork_child) process.log.write(process.engine->stats_text());
+  host_sigaction(signal, 0, 0);
+  host_sigprocmask(~signal_bit(signal));
+  raw_syscall(SYS_tgkill, static_cast<u64>(raw_syscall(SYS_getpid)), static_cast<u64>(raw_syscall(SYS_gettid)),
+              static_cast<u64>(signal));
+  _exit(128 + signal);
+}
+
+}  // namespace kiln::user

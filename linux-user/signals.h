@@ -1,0 +1,43 @@
+// Signals: from the host's kernel to guest handlers. See process.h for the two invariants that make this short.
+#pragma once
+#include "linux-user/process.h"
+
+namespace kiln::user {
+
+/// Takes over dispositions and mask that Kiln was started with; installs the fault handlers.
+void init_signals(Process& process, Thread& leader);
+
+/// Sets the guest's mask of the calling thread, and the host's with it.
+void set_signal_mask(Thread& thread, u64 mask);
+/// Host mask only: everything blocked (around fork and thread creation), then as the guest has it.
+void block_all_signals();
+void restore_signal_mask(const Thread& thread);
+
+/// Delivers the pending signal, and those that arrive when the mask is restored.
+void deliver_pending(Thread& thread);
+
+/// A synchronous signal from the instruction at pc. Kills the process if the guest has no handler for it.
+void raise_fault(Thread& thread, int signal, int code, GuestAddr address, u64 fault_address = 0, u32 fault_flags = 0);
+
+/// rt_sigaction. Null pointers as the syscall allows.
+s64 change_action(Thread& thread, int signal, const SignalAction* fresh, SignalAction* old);
+
+/// Ends the process by `signal`, as if nobody had handled it.
+[[noreturn]] void die_by_signal(Thread& thread, int signal);
+
+/// Temporary mask for the duration of a syscall that takes one (ppoll, sigsuspend, …).
+struct CallMask {
+  CallMask(Thread& t, bool wanted, u64 mask) : thread(t), set(wanted) {
+    if (!set) return;
+    thread.call_mask = mask;
+    thread.has_call_mask = true;
+  }
+  ~CallMask() {
+    // With a signal pending the delivery still needs it.
+    if (set && !thread.signal_pending) thread.has_call_mask = false;
+  }
+  Thread& thread;
+  bool set;
+};
+
+}  // namespace kiln::user

@@ -1,0 +1,136 @@
+// Executing programs.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "linux-user/elf_loader.h"
+#include "linux-user/syscalls/syscall.h"
+
+namespace kiln::user {
+namespace {
+
+constexpr int kMaxScripts = 5;       // Linux's limit on interpreters of interpreters
+constexpr u16 kHostElfMachine = 62;  // x86-64
+
+int read_strings(Call& c, GuestAddr at, std::vector<std::string>& out) {
+  if (at == 0) return 0;
+  const unsigned size = c.abi.guest->pointer_bits / 8;
+  for (;; at += size) {
+    u64 pointer = 0;
+    if (!c.memory.read(at, &pointer, size)) return -EFAULT;
+    if (pointer == 0) return 0;
+    std::string text;
+    if (const int r = c.memory.read_string(pointer, text, 128 << 10); r < 0) return r == -ENAMETOOLONG ? -E2BIG : r;
+    out.push_back(std::move(text));
+  }
+}
+
+s64 host_exec(const std::string& path, const std::vector<std::string>& args, const std::vector<std::string>& env) {
+  std::vector<char*> argv, envp;
+  for (const auto& a : args) argv.push_back(const_cast<char*>(a.c_str()));
+  for (const auto& e : env) envp.push_back(const_cast<char*>(e.c_str()));
+  argv.push_back(nullptr);
+  envp.push_back(nullptr);
+  return raw_syscall(SYS_execve, reinterpret_cast<u64>(path.c_str()), reinterpret_cast<u64>(argv.data()),
+                     reinterpret_cast<u64>(envp.data()));
+}
+
+}  // namespace
+
+s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::string> args,
+              const std::vector<std::string>& env) {
+  Process& process = *thread.process;
+  std::string name = guest_path;
+  for (int depth = 0; depth <= kMaxScripts; ++depth) {
+    const std::string path = resolve_path(process, name, Follow::Yes);
+    struct stat st;
+    if (stat(path.c_str(), &st) != 0) return -errno;
+    if (!S_ISREG(st.st_mode)) return -EACCES;
+    if (const s64 r = raw_syscall(SYS_faccessat, static_cast<u64>(AT_FDCWD), reinterpret_cast<u64>(path.c_str()), X_OK); r < 0)
+      return r;
+    char head[256] = {};
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Execute-only files cannot be translated.
+    if (fd < 0) return -errno;
+    const ssize_t got = read(fd, head, sizeof head - 1);
+    close(fd);
+    if (got >= 2 && head[0] == '#' && head[1] == '!') {
+      std::string line(head + 2, std::strcspn(head + 2, "\n"));
+      const std::size_t first = line.find_first_not_of(" \t");
+      if (first == std::string::npos) return -ENOEXEC;
+      const std::size_t last = line.find_last_not_of(" \t\r");
+      line = line.substr(first, last - first + 1);
+      const std::size_t space = line.find_first_of(" \t");
+      const std::string interpreter = line.substr(0, space);
+      std::vector<std::string> fresh{interpreter};
+      if (space != std::string::npos) {
+        const std::size_t argument = line.find_first_not_of(" \t", space);
+        if (argument != std::string::npos) fresh.push_back(line.substr(argument));
+      }
+      fresh.push_back(name);
+      if (!args.empty()) fresh.insert(fresh.end(), args.begin() + 1, args.end());
+      args = std::move(fresh);
+      name = interpreter;
+      continue;
+    }
+    const Result<ElfIdentity> id = identify_elf(path);
+    const bool ours = id && find_abi(id->machine, id->elf_class, id->data) != nullptr;
+    if (!ours) {
+      if (!id && id.error() == "not an ELF program") return -ENOEXEC;
+      if (id && id->machine != kHostElfMachine) return -ENOEXEC;
+      return host_exec(path, args, env);  // the host's own program
+    }
+    std::vector<std::string> kiln{"kiln"};
+    kiln.insert(kiln.end(), process.options.handed_down.begin(), process.options.handed_down.end());
+    if (name != path) {
+      kiln.push_back("--execfn");
+      kiln.push_back(name);
+    }
+    kiln.push_back("-0");
+    kiln.push_back(args.empty() ? std::string() : args[0]);
+    kiln.push_back("--");
+    kiln.push_back(path);
+    if (!args.empty()) kiln.insert(kiln.end(), args.begin() + 1, args.end());
+    s64 r = host_exec("/proc/self/exe", kiln, env);
+    if (r == -ENOENT) r = host_exec(process.kiln_path, kiln, env);  // no /proc here (chroot)
+    return r;
+  }
+  return -ELOOP;
+}
+
+s64 sys_execve(Call& c) {
+  std::string path;
+  if (const int r = c.path(0, path); r < 0) return r;
+  std::vector<std::string> args, env;
+  if (const int r = read_strings(c, c.a[1], args); r < 0) return r;
+  if (const int r = read_strings(c, c.a[2], env); r < 0) return r;
+  if (path.empty()) return -ENOENT;
+  return do_execve(c.thread, path, std::move(args), env);
+}
+
+s64 sys_execveat(Call& c) {
+  std::string path;
+  if (const int r = c.path(1, path); r < 0) return r;
+  std::vector<std::string> args, env;
+  if (const int r = read_strings(c, c.a[2], args); r < 0) return r;
+  if (const int r = read_strings(c, c.a[3], env); r < 0) return r;
+  const int dir = c.i(0);
+  if (path.empty()) {
+    if (!(c.a[4] & AT_EMPTY_PATH)) return -ENOENT;
+    path = "/proc/self/fd/" + std::to_string(dir);
+    // The descriptor may be close-on-exec: name the file itself if it has a name.
+    char target[4096];
+    const ssize_t n = readlink(path.c_str(), target, sizeof target);
+    if (n > 0 && target[0] == '/' && access(std::string(target, static_cast<std::size_t>(n)).c_str(), F_OK) == 0)
+      path.assign(target, static_cast<std::size_t>(n));
+  } else if (path[0] != '/' && dir != AT_FDCWD) {
+    path = "/proc/self/fd/" + std::to_string(dir) + "/" + path;
+  }
+  return do_execve(c.thread, path, std::move(args), env);
+}
+
+}  // namespace kiln::user

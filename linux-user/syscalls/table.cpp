@@ -1,0 +1,100 @@
+// The table, the dispatch, and PASS rows.
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include <array>
+#include <cstring>
+#include <set>
+
+#include "linux-user/syscalls/syscall.h"
+
+namespace kiln::user {
+namespace {
+
+constexpr std::size_t kTableSize = 460;
+
+constexpr std::array<SyscallRow, kTableSize> make_table() {
+  std::array<SyscallRow, kTableSize> table{};
+#define PASS(number, name, args) table[number] = {number, #name, args, sys_pass, SYS_##name};
+#define CALL(number, name, args) table[number] = {number, #name, args, sys_##name, -1};
+#define NONE(number, name) table[number] = {number, #name, "xxxxxx", nullptr, -1};
+#include "linux-user/syscalls/list.def"
+#undef PASS
+#undef CALL
+#undef NONE
+  return table;
+}
+constexpr std::array<SyscallRow, kTableSize> kTable = make_table();
+
+}  // namespace
+
+const SyscallRow* generic64_syscall(u64 number) {
+  return number < kTableSize && kTable[number].name ? &kTable[number] : nullptr;
+}
+
+void say_once(Process& process, const std::string& what) {
+  static std::mutex mutex;
+  static std::set<std::string> said;
+  std::lock_guard guard(mutex);
+  if (said.insert(what).second) process.log.write("kiln: " + what + "\n");
+}
+
+s64 sys_pass(Call& call) {
+  u64 values[6] = {};
+  std::string paths[2];
+  unsigned path_count = 0;
+  const char* letters = call.row.args;
+  bool nofollow = false;
+  if (const char* at_flags = std::strchr(letters, 'A')) nofollow = (call.a[at_flags - letters] & AT_SYMLINK_NOFOLLOW) != 0;
+  for (unsigned n = 0; letters[n]; ++n) {
+    switch (letters[n]) {
+      case 'p':
+      case 's':
+      case 'T':
+      case 'b': values[n] = Call::to_u64(call.in(n)); break;
+      case 'w': values[n] = Call::to_u64(call.out(n, letters[n + 1] == 'z' ? call.a[n + 1] : kPageSize)); break;
+      case 'P':
+      case 'L': {
+        if (call.a[n] == 0) break;  // null is a value of its own for utimensat, statx, mount …
+        const int r = call.host_path(n, paths[path_count], letters[n] == 'P' && !nofollow ? Follow::Yes : Follow::No);
+        if (r < 0) return r;
+        values[n] = Call::to_u64(paths[path_count++].c_str());
+        break;
+      }
+      default: values[n] = call.a[n]; break;
+    }
+  }
+  return safe_syscall(call.row.host_number, const_cast<const u32*>(&call.thread.signal_pending), values);
+}
+
+void handle_syscall(Thread& thread) {
+  Process& process = *thread.process;
+  const GuestAbi& abi = *process.abi;
+  const u64 number = abi.syscall_number(thread.cpu);
+  const SyscallRow* row = abi.syscall(number);
+  s64 result;
+  if (!row || !row->function) {
+    say_once(process,
+             "unimplemented syscall " + std::to_string(number) + (row ? std::string(" (") + row->name + ")" : std::string()));
+    result = -ENOSYS;
+    if (process.options.strace)
+      process.log.write(std::to_string(thread.tid) + " " + (row ? row->name : "syscall_" + std::to_string(number)) +
+                        "() = -1 ENOSYS\n");
+  } else {
+    Call call{thread, process, process.memory, abi, *row, {}};
+    for (unsigned n = 0; n < 6; ++n) call.a[n] = abi.syscall_arg(thread.cpu, n);
+    if (process.options.strace) [[unlikely]] {
+      std::string line;
+      strace_enter(call, line);
+      result = row->function(call);
+      strace_leave(call, line, result);
+    } else {
+      result = row->function(call);
+    }
+  }
+  if (result == kNoResult || result == kRestartSyscall) return;
+  thread.cpu->pc += abi.syscall_insn_bytes;
+  abi.set_syscall_result(thread.cpu, result);
+}
+
+}  // namespace kiln::user
