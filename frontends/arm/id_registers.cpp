@@ -24,33 +24,33 @@ struct Feature {
 };
 
 constexpr Feature kFeatures[] = {
-    {"fadd_h", kID_AA64PFR0, 16, 1, 9},          // FP: half precision
-    {"fadd_vh", kID_AA64PFR0, 20, 1, 10},        // AdvSIMD: half precision
-    {"aese", kID_AA64ISAR0, 4, 1, 3},            // AES
-    {"pmull64_v", kID_AA64ISAR0, 4, 2, 4},       // PMULL
-    {"sha1c", kID_AA64ISAR0, 8, 1, 5},           // SHA1
-    {"sha256h", kID_AA64ISAR0, 12, 1, 6},        // SHA2
-    {"sha512h", kID_AA64ISAR0, 12, 2, 21},       // SHA512
-    {"crc32", kID_AA64ISAR0, 16, 1, 7},          // CRC32
-    {"atomic_memory", kID_AA64ISAR0, 20, 2, 8},  // Atomic: LSE
-    {"sqrdmlah_v", kID_AA64ISAR0, 28, 1, 12},    // RDM
-    {"eor3", kID_AA64ISAR0, 32, 1, 17},          // SHA3
-    {"sm3ss1", kID_AA64ISAR0, 36, 1, 18},        // SM3
-    {"sm4e", kID_AA64ISAR0, 40, 1, 19},          // SM4
-    {"sdot_v", kID_AA64ISAR0, 44, 1, 20},        // DP
-    {"fmlal_v", kID_AA64ISAR0, 48, 1, 23},       // FHM
-    {"rmif", kID_AA64ISAR0, 52, 1, 27},          // TS: FlagM
-    {"axflag", kID_AA64ISAR0, 52, 2, -1, 7},     // TS: FlagM2
-    {"dc_cvap", kID_AA64ISAR1, 0, 1, 16},        // DPB
-    {"dc_cvadp", kID_AA64ISAR1, 0, 2, -1, 0},    // DPB2
-    {"fjcvtzs", kID_AA64ISAR1, 12, 1, 13},       // JSCVT
-    {"fcmla_v", kID_AA64ISAR1, 16, 1, 14},       // FCMA
-    {"ldapr", kID_AA64ISAR1, 20, 1, 15},         // LRCPC
-    {"ldapur", kID_AA64ISAR1, 20, 2, 26},        // LRCPC2
-    {"frint32z", kID_AA64ISAR1, 32, 1, -1, 8},   // FRINTTS
-    {"sb", kID_AA64ISAR1, 36, 1, 29},            // SB
-    {"bfdot_v", kID_AA64ISAR1, 44, 1, -1, 14},   // BF16
-    {"usmmla_v", kID_AA64ISAR1, 52, 1, -1, 13},  // I8MM
+    {"fadd_vh", kID_AA64PFR0, 16, 1, 9},          // FP: half precision
+    {"fadd_vh", kID_AA64PFR0, 20, 1, 10},         // AdvSIMD: half precision
+    {"aese", kID_AA64ISAR0, 4, 1, 3},             // AES
+    {"pmull64_v", kID_AA64ISAR0, 4, 2, 4},        // PMULL
+    {"sha1c", kID_AA64ISAR0, 8, 1, 5},            // SHA1
+    {"sha256h", kID_AA64ISAR0, 12, 1, 6},         // SHA2
+    {"sha512h", kID_AA64ISAR0, 12, 2, 21},        // SHA512
+    {"crc32", kID_AA64ISAR0, 16, 1, 7},           // CRC32
+    {"atomic_memory", kID_AA64ISAR0, 20, 2, 8},   // Atomic: LSE
+    {"sqrdmlah_v", kID_AA64ISAR0, 28, 1, 12},     // RDM
+    {"eor3", kID_AA64ISAR0, 32, 1, 17},           // SHA3
+    {"sm3ss1", kID_AA64ISAR0, 36, 1, 18},         // SM3
+    {"sm4e", kID_AA64ISAR0, 40, 1, 19},           // SM4
+    {"sdot_v", kID_AA64ISAR0, 44, 1, 20},         // DP
+    {"fmlal_v", kID_AA64ISAR0, 48, 1, 23},        // FHM
+    {"rmif", kID_AA64ISAR0, 52, 1, 27},           // TS: FlagM
+    {"axflag", kID_AA64ISAR0, 52, 2, -1, 7},      // TS: FlagM2
+    {"dc_cvap", kID_AA64ISAR1, 0, 1, 16},         // DPB
+    {"dc_cvadp", kID_AA64ISAR1, 0, 2, -1, 0},     // DPB2
+    {"fjcvtzs", kID_AA64ISAR1, 12, 1, 13},        // JSCVT
+    {"fcmla_v", kID_AA64ISAR1, 16, 1, 14},        // FCMA
+    {"ldapr", kID_AA64ISAR1, 20, 1, 15},          // LRCPC
+    {"ldapur", kID_AA64ISAR1, 20, 2, 26},         // LRCPC2
+    {"frint32z_v", kID_AA64ISAR1, 32, 1, -1, 8},  // FRINTTS
+    {"sb", kID_AA64ISAR1, 36, 1, 29},             // SB
+    {"bfdot_v", kID_AA64ISAR1, 44, 1, -1, 14},    // BF16
+    {"usmmla_v", kID_AA64ISAR1, 52, 1, -1, 13},   // I8MM
 };
 constexpr u64 kHwcapFp = 1 << 0, kHwcapAsimd = 1 << 1, kHwcapCpuid = 1 << 11;
 

@@ -104,7 +104,7 @@ TEST_P(A64Tiers, File) {
 
 INSTANTIATE_TEST_SUITE_P(Files, A64Tiers,
                          ::testing::Combine(::testing::Values(TierChoice::Interp, TierChoice::One, TierChoice::Two),
-                                            ::testing::Values("a64_base.txt", "a64_control.txt")),
+                                            ::testing::Values("a64_base.txt", "a64_control.txt", "a64_simd.txt")),
                          [](const auto& info) {
                            const std::string name = std::get<1>(info.param);
                            return std::string(tier_name(std::get<0>(info.param))) + "_" + name.substr(4, name.find('.') - 4);
