@@ -28,9 +28,10 @@ struct Scratch {
 
 }  // namespace
 
-void drop_dead(Block& block) {
+/// `insts` is block.insts or another list that replaces it.
+static void keep_needed(Block& block, std::span<const Inst> insts) {
   thread_local Scratch scratch;
-  const std::size_t count = block.insts.size();
+  const std::size_t count = insts.size();
   std::vector<u8>& live = scratch.live;
   live.assign(count, 0);
   ++scratch.generation;
@@ -42,7 +43,7 @@ void drop_dead(Block& block) {
     return scratch.overwritten[slot];
   };
   for (std::size_t i = count; i-- > 0;) {
-    const Inst& inst = block.insts[i];
+    const Inst& inst = insts[i];
     bool needed = live[i] != 0;
     switch (inst.op) {
       case Op::insn_start_: needed = true; break;
@@ -75,16 +76,25 @@ void drop_dead(Block& block) {
     live[i] = needed;
     if (!needed) continue;
     ++kept;
-    for_each_arg(block, inst, [&](Value v) { live[v] = 1; });
+    for (Value v : inst.args) {
+      if (v == kNoValue) break;
+      live[v] = 1;
+    }
+    if (inst.more)
+      for (Value v : block.extra_args[inst.more - 1])
+        if (v != kNoValue) live[v] = 1;
   }
-  if (kept == count) return;
+  const bool in_place = insts.data() == block.insts.data();
+  if (in_place && kept == count) return;
+  if (!in_place) block.insts.resize(kept);
   std::vector<Value>& map = scratch.map;
-  map.resize(count);
-  std::size_t next = 0;
+  if (map.size() < count) map.resize(count * 2);
+  Inst* to = block.insts.data();
+  Value next = 0;
   for (std::size_t i = 0; i < count; ++i) {
     if (!live[i]) continue;
-    Inst& inst = block.insts[next];
-    if (next != i) inst = block.insts[i];
+    Inst& inst = to[next];
+    if (&inst != &insts[i]) inst = insts[i];
     for (Value& v : inst.args) {
       if (v == kNoValue) break;
       v = map[v];
@@ -92,24 +102,24 @@ void drop_dead(Block& block) {
     if (inst.more)
       for (Value& v : block.extra_args[inst.more - 1])
         if (v != kNoValue) v = map[v];
-    map[i] = static_cast<Value>(next++);
+    map[i] = next++;
   }
   block.insts.resize(next);
 }
 
-namespace {
-void rewrite(Block& block, u32 parts) {
-  thread_local Rewriter rewriter;
-  rewriter.run(block, parts);
+static Rewriter& rewriter() {
+  thread_local Rewriter instance;
+  return instance;
 }
-}  // namespace
+static void rewrite(Block& block, u32 parts) {
+  const std::span<const Inst> insts = rewriter().run(block, parts);
+  block.insts.assign(insts.begin(), insts.end());
+}
 
 void forward_slots(Block& block) { rewrite(block, kForwardSlots); }
 void fold(Block& block) { rewrite(block, kFold); }
 void lower_flags(Block& block) { rewrite(block, kLowerFlags); }
-void optimise(Block& block) {
-  rewrite(block, kForwardSlots | kFold | kLowerFlags);
-  drop_dead(block);
-}
+void drop_dead(Block& block) { keep_needed(block, block.insts); }
+void optimise(Block& block) { keep_needed(block, rewriter().run(block, kForwardSlots | kFold | kLowerFlags)); }
 
 }  // namespace kiln::ir

@@ -276,7 +276,7 @@ Rewriter::Step Rewriter::simplify_shift(Inst& inst, Value& result) {
 
 Rewriter::Step Rewriter::simplify_extension(Inst& inst, Value& result) {
   const Value a = inst.args[0];
-  const Inst d = def(a);
+  const Inst& d = def(a);
   const auto replace = [&](Value v) {
     result = v;
     return Step::Replaced;
@@ -322,7 +322,7 @@ Rewriter::Step Rewriter::simplify_field(Inst& inst, Value& result) {
     if (inst.imm == 0) return replace(a);
     return become(inst, Op::lshr_, a, constant(inst.type, inst.imm));
   }
-  const Inst d = def(a);
+  const Inst& d = def(a);
   u64 k;
   if (d.op == Op::ubfx_)  // the outer field ends inside the inner one, or the rule above had taken it
     return become(inst, Op::ubfx_, d.args[0], kNoValue, d.imm + inst.imm, inst.imm2);
@@ -366,7 +366,7 @@ Rewriter::Step Rewriter::simplify_compare(Inst& inst, Value& result) {
   if (a == b) return answer(inst.op == Op::icmp_eq_ || inst.op == Op::icmp_ule_ || inst.op == Op::icmp_sle_);
   u64 k, inner;
   if (!is_const(b, k)) return Step::Keep;
-  const Inst d = def(a);
+  const Inst& d = def(a);
   const bool equality = inst.op == Op::icmp_eq_ || inst.op == Op::icmp_ne_;
   if (equality) {
     if (d.op == Op::add_ && is_const(d.args[1], inner)) return become(inst, inst.op, d.args[0], constant(type, k - inner));

@@ -170,24 +170,25 @@ Value Rewriter::cond_of_fcmp(const FlagsDef& d, Cond cond) {
   }
 }
 
-Value Rewriter::lower_cond(u32 flags, Cond cond) {
+Value Rewriter::lower_cond(u32 flags, Cond cond, unsigned depth) {
   // 15 is a second "always" on A64.
   if (cond == Cond::Al || cond == static_cast<Cond>(15) || cond == Cond::Po) return constant(Type::I1, 1);
   if (cond == Cond::Pe) return constant(Type::I1, 0);
   const FlagsDef d = flags_[flags];
   if (d.op == Op::get_flags_ && d.epoch == flags_epoch_)
     return make(Op::cond_, Type::I1, d.args[0], kNoValue, kNoValue, 0, 0, static_cast<u32>(cond));
-  if (d.op == Op::flags_select_) {
-    const Value yes = lower_cond(d.args[1], cond), no = lower_cond(d.args[2], cond);
+  if (d.op == Op::flags_select_ && depth < 3) {
+    const Value yes = lower_cond(d.args[1], cond, depth + 1), no = lower_cond(d.args[2], cond, depth + 1);
     return make(Op::select_, Type::I1, d.args[0], yes, no);
   }
-  if (is_negated(cond)) return logical_not(lower_cond(flags, inverse(cond)));
+  if (is_negated(cond)) return logical_not(lower_cond(flags, inverse(cond), depth));
   switch (d.op) {
     case Op::flags_sub_: return cond_of_sub(d, cond);
     case Op::flags_add_: return cond_of_add(d, cond);
     case Op::flags_logic_: return cond_of_logic(d, cond);
     case Op::flags_image_: return cond_of_image(d.args[0], cond);
     case Op::flags_fcmp_: return cond_of_fcmp(d, cond);
+    case Op::flags_select_: return cond_of_image(image_of(flags), cond);
     case Op::flags_adc_:
       if (cond == Cond::Eq || cond == Cond::Mi) {
         // As a lifter writes the sum itself, so that the two are one instruction.
@@ -202,20 +203,24 @@ Value Rewriter::lower_cond(u32 flags, Cond cond) {
 
 /// N Z C V in bits 31..28; an image's other bits are its own.
 Value Rewriter::image_of(u32 flags) {
+  if (flags_[flags].image != kNoValue) return flags_[flags].image;
   const FlagsDef d = flags_[flags];
+  Value image;
   switch (d.op) {
-    case Op::flags_sub_: return make(Op::nzcv_sub_, Type::I32, d.args[0], d.args[1]);
-    case Op::flags_add_: return make(Op::nzcv_add_, Type::I32, d.args[0], d.args[1]);
-    case Op::flags_logic_: return make(Op::nzcv_add_, Type::I32, d.args[0], constant(type_of(d.args[0]), 0));
-    case Op::flags_image_: return d.args[0];
-    case Op::flags_adc_: return make(Op::nzcv_adc_, Type::I32, d.args[0], d.args[1], d.args[2]);
-    case Op::flags_fcmp_: return d.args[2];
+    case Op::flags_sub_: image = make(Op::nzcv_sub_, Type::I32, d.args[0], d.args[1]); break;
+    case Op::flags_add_: image = make(Op::nzcv_add_, Type::I32, d.args[0], d.args[1]); break;
+    case Op::flags_logic_: image = make(Op::nzcv_add_, Type::I32, d.args[0], constant(type_of(d.args[0]), 0)); break;
+    case Op::flags_image_: image = d.args[0]; break;
+    case Op::flags_adc_: image = make(Op::nzcv_adc_, Type::I32, d.args[0], d.args[1], d.args[2]); break;
+    case Op::flags_fcmp_: image = d.args[2]; break;
     case Op::flags_select_: {
       const Value yes = image_of(d.args[1]), no = image_of(d.args[2]);
-      return make(Op::select_, Type::I32, d.args[0], yes, no);
+      image = make(Op::select_, Type::I32, d.args[0], yes, no);
+      break;
     }
-    default: return d.args[1];  // get_flags
+    default: image = d.args[1];  // get_flags
   }
+  return flags_[flags].image = image;
 }
 
 /// A conditional compare (select of a difference and a constant image, or of two differences) as one difference of selected

@@ -5,6 +5,7 @@
 // on what was rewritten before (the engine translates blocks again to recover state); (3) an instruction with an effect other
 // than PURE keeps its place, so the state at every instruction that may fault is what it was.
 #pragma once
+#include <memory>
 #include <vector>
 
 #include "ir/block.h"
@@ -15,7 +16,8 @@ enum Part : u32 { kForwardSlots = 1, kFold = 2, kLowerFlags = 4 };
 
 class Rewriter {
  public:
-  void run(Block& block, u32 parts);
+  /// The new list stays in the rewriter until the next run; the arguments of calls in block.extra_args are renumbered in place.
+  std::span<const Inst> run(Block& block, u32 parts);
 
  private:
   /// A flags value while flags are being lowered: its maker with new operands. get_flags: args[0] is the get_flags, args[1] its
@@ -25,15 +27,13 @@ class Rewriter {
     u32 aux = 0;
     std::array<Value, 3> args{kNoValue, kNoValue, kNoValue};
     u32 epoch = 0;
+    Value image = kNoValue;  // once made
   };
   enum class Step { Keep, Again, Replaced };
 
   // Emission.
-  Value push(const Inst& inst) {
-    out_.push_back(inst);
-    return static_cast<Value>(out_.size() - 1);
-  }
-  Value emit(Inst inst);
+  Value push(const Inst& inst);
+  Value emit(Inst& inst);
   Value unique(const Inst& inst);
   Value make(Op op, Type type, Value a, Value b = kNoValue, Value c = kNoValue, u64 imm = 0, u64 imm2 = 0, u32 aux = 0);
   Value constant(Type type, u64 value) {
@@ -68,7 +68,7 @@ class Rewriter {
 
   // lower_flags.cpp
   u32 define_flags(const Inst& inst);
-  Value lower_cond(u32 flags, Cond cond);
+  Value lower_cond(u32 flags, Cond cond, unsigned depth = 0);
   Value cond_of_sub(const FlagsDef& d, Cond cond);
   Value cond_of_add(const FlagsDef& d, Cond cond);
   Value cond_of_logic(const FlagsDef& d, Cond cond);
@@ -91,7 +91,9 @@ class Rewriter {
   static constexpr u64 kMaxSlotOffset = 1u << 16;
 
   u32 parts_ = 0;
-  std::vector<Inst> out_;
+  // The new list. Grown between instructions only, so that references into it hold while one is being rewritten.
+  std::unique_ptr<Inst[]> out_;
+  std::size_t count_ = 0, capacity_ = 0;
   std::vector<Value> map_;  // old value → new value; for flags being lowered → index into flags_
   std::vector<FlagsDef> flags_;
   std::vector<Known> slots_;  // by offset / 4: what the slot holds
