@@ -140,9 +140,12 @@ inline constexpr FpBits<F> kQuietBit = FpBits<F>{1} << (kMantissaBits<F> - 1);
 template <class F>
 inline constexpr FpBits<F> kExponent = (kSignBit<F> - 1) & ~((FpBits<F>{1} << kMantissaBits<F>)-1);
 
+/// The compiler must not see through this: it would turn tests of the bits into floating-point compares, which look at DAZ.
 template <class F>
 constexpr FpBits<F> fp_bits(F a) {
-  return __builtin_bit_cast(FpBits<F>, a);
+  FpBits<F> bits = __builtin_bit_cast(FpBits<F>, a);
+  if (!__builtin_is_constant_evaluated()) asm("" : "+r"(bits));
+  return bits;
 }
 template <class F>
 constexpr F fp_from(FpBits<F> b) {
@@ -310,6 +313,7 @@ inline F fp_round_integral(Round mode, F a) {
     case Round::Up: return host::round<10>(a);
     case Round::Zero: return host::round<11>(a);
     case Round::Away: {
+      if (fp_is_inf(a)) return a;  // inf - inf would be invalid
       const F whole = host::round<11>(a);
       const F rest = host::sub(a, whole);  // exact
       if (op_fabs(rest) < F(0.5)) return whole;

@@ -228,6 +228,7 @@ OpCase random_case(Random& random, Op op) {
 namespace {
 Machine* observer = nullptr;  // the machine that runs; helpers get only the CpuState
 }
+void observe_into(Machine* machine) { observer = machine; }
 
 Machine::Machine() : memory(kTestMemory + 64) {
   const std::size_t size = kJumpCacheBytes + sizeof(TestState) + 64;
@@ -236,6 +237,7 @@ Machine::Machine() : memory(kTestMemory + 64) {
   std::memset(static_cast<void*>(state), 0, sizeof *state);
   state->memory_base = reinterpret_cast<u64>(memory.data());
   state->mxcsr = 0x1f80;
+  for (std::size_t i = 0; i < kJumpCacheEntries; ++i) state->jump_cache()[i].pc = ~u64{0};
 }
 Machine::Machine(const Machine& other) : Machine() {
   std::memcpy(static_cast<void*>(state), static_cast<const void*>(other.state), sizeof *state);

@@ -68,6 +68,8 @@ struct Machine {
 void randomise(Machine& machine, Random& random);
 /// Slots, flags (by value), memory, pc, exit fields and observations. Empty if equal.
 std::string difference(const Machine& a, const Machine& b);
+/// The machine whose `observed` the helper "observe" appends to (none: nullptr). Whoever runs a block sets it.
+void observe_into(Machine* machine);
 /// Runs in the interpreter with the MXCSR of the state, and puts the sticky bits back into it.
 void run_interpreter(const ir::Block& block, Machine& machine);
 

@@ -1,0 +1,127 @@
+// Every op of the table on boundary and random operands, and random blocks, through all executors: bits, flags and exception
+// bits must be the interpreter's. Failures print seed and block; the block's text can be fed to ir::parse().
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "ir/passes/passes.h"
+#include "tests/ops/executor.h"
+
+namespace kiln::test {
+namespace {
+using namespace ir;
+
+constexpr unsigned kOperandArea = 2048;  // results grow from 0, operands from here, 16 bytes each
+
+MemOp plain(Width width) {
+  MemOp m;
+  m.width = width;
+  return m;
+}
+Width width_of(Type type) {
+  switch (type_bits(type)) {
+    case 32: return Width::B4;
+    case 128: return Width::B16;
+    default: return Width::B8;
+  }
+}
+bool float_lanes(Op op) { return op >= Op::v_fadd_ && op <= Op::v_fcmpge_; }
+
+/// `count` cases of one op: operands come from memory (or are constants), results go to memory.
+Block block_of_cases(Random& random, Machine& machine, Op op, unsigned count) {
+  Block block;
+  block.pc = 0x1000;
+  Builder ir(block);
+  ir.insn_start(0x1000, 4);
+  unsigned operand = 0;
+  for (unsigned n = 0; n < count; ++n) {
+    const OpCase c = random_case(random, op);
+    Inst inst = c.inst;
+    for (std::size_t i = 0; i < c.args.size(); ++i) {
+      const Type type = c.args[i];
+      const Datum d = boundary_datum(random, type, float_lanes(op));
+      const bool constant = random.chance(25);
+      const unsigned at = kOperandArea + 16 * operand++;
+      std::memcpy(&machine.memory[at], &d, 16);
+      if (is_int(type)) {
+        const Type loaded = type == Type::I32 ? type : Type::I64;
+        inst.args[i] =
+            constant ? ir.iconst(type, d.i) : ir.trunc(type, ir.load(loaded, ir.i64(at), 0, plain(width_of(loaded))));
+      } else if (type == Type::V128 && constant) {
+        inst.args[i] = ir.vconst(d.v.d[0], d.v.d[1]);
+      } else {
+        inst.args[i] = ir.load(type, ir.i64(at), 0, plain(width_of(type)));
+      }
+    }
+    block.insts.push_back(inst);
+    Value result = static_cast<Value>(block.insts.size() - 1);
+    if (is_int(inst.type) && inst.type != Type::I32) result = ir.zext(Type::I64, result);
+    ir.store(ir.i64(16 * n), 0, result, plain(width_of(ir.type_of(result))));
+  }
+  ir.exit_jump(0x2000);
+  return block;
+}
+
+void expect_same(Executor& executor, const Block& source, const Machine& before, u64 seed) {
+  Machine want(before), got(before);
+  run_interpreter(source, want);
+  Block block = source;
+  optimise(block);
+  const std::string failure = executor.run(block, got);
+  ASSERT_EQ(failure, "") << executor.name() << ", seed " << seed << "\n" << print(block);
+  ASSERT_EQ(difference(want, got), "") << executor.name() << ", seed " << seed << " (interpreter != " << executor.name()
+                                       << ")\n"
+                                       << print(block);
+}
+
+void every_op(Executor& executor, unsigned blocks, unsigned cases) {
+  std::set<std::string> generic;
+  for (Op op : value_ops()) {
+    for (unsigned i = 0; i < blocks; ++i) {
+      const u64 seed = static_cast<u64>(op) * 1000 + i;
+      Random random(seed);
+      Machine machine;
+      machine.state->mxcsr = 0x1f80 | random.below(4) << 13 | (random.chance(20) ? 0x8040 : 0);
+      const Block block = block_of_cases(random, machine, op, cases);
+      ASSERT_EQ(verify(block), "") << print(block);
+      expect_same(executor, block, machine, seed);
+      if (executor.fell_back()) generic.insert(op_info(op).name);
+      if (testing::Test::HasFatalFailure()) break;  // one of each op is enough
+    }
+  }
+  if (generic.empty()) return;
+  std::string names;
+  for (const std::string& name : generic) names += " " + name;
+  std::printf("%s has no code of its own for:%s\n", executor.name(), names.c_str());
+}
+
+void random_blocks(Executor& executor, u64 first_seed, unsigned count, const BlockShape& shape) {
+  for (u64 seed = first_seed; seed < first_seed + count; ++seed) {
+    Random random(seed);
+    const Block block = random_block(random, shape);
+    Machine machine;
+    randomise(machine, random);
+    expect_same(executor, block, machine, seed);
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
+TEST(Ops, EveryOpInterpreted) { every_op(*make_interpreter(), 20, 4); }
+TEST(Ops, EveryOpInTier1) { every_op(*make_tier1(), 60, 3); }
+TEST(Ops, RandomBlocksInTier1) { random_blocks(*make_tier1(), 100000, 4000, {}); }
+TEST(Ops, RandomIntegerBlocksInTier1) {
+  random_blocks(*make_tier1(), 200000, 3000, {.insts = 60, .floating_point = false, .flags = true, .calls = true});
+}
+TEST(Ops, EveryOpInTier2) {
+  const auto executor = make_tier2();
+  if (!executor) GTEST_SKIP() << "built without tier 2";
+  every_op(*executor, 4, 12);
+}
+TEST(Ops, RandomBlocksInTier2) {
+  const auto executor = make_tier2();
+  if (!executor) GTEST_SKIP() << "built without tier 2";
+  random_blocks(*executor, 300000, 200, {});
+}
+
+}  // namespace
+}  // namespace kiln::test
