@@ -396,8 +396,7 @@ __m128i half_bits(CpuState* state, u64 params, __m128i a) {
 /// FPToFixedJS: to 32 bits modulo 2^32; Z tells that nothing was lost, and -0 counts as a loss.
 __m128i javascript(CpuState* state, u64 params, __m128i a) {
   Env env(state, params);
-  const u64 raw = lanes<u64>(a).e[0];
-  const u64 b = flush_input<Double>(env, raw);
+  const u64 b = flush_input<Double>(env, lanes<u64>(a).e[0]);
   Lanes<u32> r{};
   if ((b & Traits<Double>::kInf) == Traits<Double>::kInf) {
     env.raised |= host::kInvalid;
@@ -412,7 +411,7 @@ __m128i javascript(CpuState* state, u64 params, __m128i a) {
   if (large) env.raised |= host::kInvalid;
   else if (inexact) env.raised |= host::kInexact;
   r.e[0] = n.sign ? -static_cast<u32>(v) : static_cast<u32>(v);
-  r.e[1] = !large && !inexact && raw != Traits<Double>::kSign && b == raw;
+  r.e[1] = !large && !inexact && b != Traits<Double>::kSign;
   return std::bit_cast<__m128i>(r);
 }
 

@@ -95,13 +95,14 @@ Lift from_int(Lifter& l, const F& f, unsigned fraction) {
 
 }  // namespace
 
-#define KILN_ROWS(X)                                                                                                           \
-  X(fadd_f, two, Fp2::Add)                                                                                                     \
-  X(fsub_f, two, Fp2::Sub) X(fmul_f, two, Fp2::Mul) X(fdiv_f, two, Fp2::Div) X(fmax_f, two, Fp2::Max) X(fmin_f, two, Fp2::Min) \
-      X(fmaxnm_f, two, Fp2::MaxNm) X(fminnm_f, two, Fp2::MinNm) X(fmadd_f, multiply_add, false, false)                         \
-          X(fmsub_f, multiply_add, true, false) X(fnmadd_f, multiply_add, true, true) X(fnmsub_f, multiply_add, false, true)   \
-              X(fneg_f, sign_op, Op::fneg_) X(fabs_f, sign_op, Op::fabs_) X(fcvt_int, to_int, static_cast<Round>(f.rmode), 0)  \
-                  X(fcvta_int, to_int, Round::Away, 0) X(xcvtf_int, from_int, 0)
+// clang-format off
+#define KILN_ROWS(X)                                                                                                 \
+  X(fadd_f, two, Fp2::Add) X(fsub_f, two, Fp2::Sub) X(fmul_f, two, Fp2::Mul) X(fdiv_f, two, Fp2::Div)                \
+  X(fmax_f, two, Fp2::Max) X(fmin_f, two, Fp2::Min) X(fmaxnm_f, two, Fp2::MaxNm) X(fminnm_f, two, Fp2::MinNm)        \
+  X(fmadd_f, multiply_add, false, false) X(fmsub_f, multiply_add, true, false) X(fnmadd_f, multiply_add, true, true) \
+  X(fnmsub_f, multiply_add, false, true) X(fneg_f, sign_op, Op::fneg_) X(fabs_f, sign_op, Op::fabs_)                 \
+  X(fcvt_int, to_int, static_cast<Round>(f.rmode), 0) X(fcvta_int, to_int, Round::Away, 0) X(xcvtf_int, from_int, 0)
+// clang-format on
 #define X(row, shape, ...) \
   Lift lift_##row(Lifter& l, const fields::row& f) { return shape(l, f, __VA_ARGS__); }
 KILN_ROWS(X)

@@ -93,33 +93,27 @@ Lift fp_multiply_add_long(Lifter& l, const F& f, unsigned part) {
 
 }  // namespace
 
-#define KILN_ROWS(X)                                                                                                           \
-  X(mla_e, multiply_acc, Op::v_add_)                                                                                           \
-  X(mls_e, multiply_acc, Op::v_sub_) X(smull_e, multiply_long, true, Op::kCount) X(umull_e, multiply_long, false, Op::kCount)  \
-      X(smlal_e, multiply_long, true, Op::v_add_) X(umlal_e, multiply_long, false, Op::v_add_) X(                              \
-          smlsl_e, multiply_long, true, Op::v_sub_) X(umlsl_e, multiply_long, false, Op::v_sub_)                               \
-          X(sqdmulh_e, saturating, SimdOp::SQDMulH, false) X(sqdmulh_es, saturating, SimdOp::SQDMulH, false) X(                \
-              sqrdmulh_e, saturating, SimdOp::SQRDMulH, false) X(sqrdmulh_es, saturating, SimdOp::SQRDMulH, false)             \
-              X(sqrdmlah_e, saturating, SimdOp::SQRDMlaH, true) X(sqrdmlah_es, saturating, SimdOp::SQRDMlaH, true) X(          \
-                  sqrdmlsh_e, saturating, SimdOp::SQRDMlsH, true) X(sqrdmlsh_es, saturating, SimdOp::SQRDMlsH, true)           \
-                  X(sqdmull_e, saturating_long, SimdOp::SQDMull, false) X(sqdmull_es, saturating_long, SimdOp::SQDMull, false) \
-                      X(sqdmlal_e, saturating_long, SimdOp::SQDMlal, true)                                                     \
-                          X(sqdmlal_es, saturating_long, SimdOp::SQDMlal, true)                                                \
-                              X(sqdmlsl_e, saturating_long, SimdOp::SQDMlsl, true)                                             \
-                                  X(sqdmlsl_es, saturating_long, SimdOp::SQDMlsl, true) X(sdot_e, dot, SimdOp::SDot) X(        \
-                                      udot_e, dot, SimdOp::UDot) X(sudot_e, dot, SimdOp::SUDot) X(usdot_e, dot, SimdOp::USDot) \
-                                      X(fmla_e, fp_multiply_add, false) X(fmla_eh, fp_multiply_add, false)                     \
-                                          X(fmla_es, fp_multiply_add, false) X(fmla_esh, fp_multiply_add, false)               \
-                                              X(fmls_e, fp_multiply_add, true) X(fmls_eh, fp_multiply_add, true)               \
-                                                  X(fmls_es, fp_multiply_add, true) X(fmls_esh, fp_multiply_add, true)         \
-                                                      X(fmul_e, fp_multiply, Fp2::Mul) X(fmul_eh, fp_multiply, Fp2::Mul)       \
-                                                          X(fmul_es, fp_multiply, Fp2::Mul) X(fmul_esh, fp_multiply, Fp2::Mul) \
-                                                              X(fmulx_e, fp_multiply, Fp2::MulX)                               \
-                                                                  X(fmulx_eh, fp_multiply, Fp2::MulX)                          \
-                                                                      X(fmulx_es, fp_multiply, Fp2::MulX)                      \
-                                                                          X(fmulx_esh, fp_multiply, Fp2::MulX)                 \
-                                                                              X(fmlal_e, fp_multiply_add_long, 0)              \
-                                                                                  X(fmlal2_e, fp_multiply_add_long, 1)
+// clang-format off
+#define KILN_ROWS(X)                                                                                                \
+  X(mla_e, multiply_acc, Op::v_add_) X(mls_e, multiply_acc, Op::v_sub_) X(smull_e, multiply_long, true, Op::kCount) \
+  X(umull_e, multiply_long, false, Op::kCount) X(smlal_e, multiply_long, true, Op::v_add_)                          \
+  X(umlal_e, multiply_long, false, Op::v_add_) X( smlsl_e, multiply_long, true, Op::v_sub_)                         \
+  X(umlsl_e, multiply_long, false, Op::v_sub_) X(sqdmulh_e, saturating, SimdOp::SQDMulH, false)                     \
+  X(sqdmulh_es, saturating, SimdOp::SQDMulH, false) X( sqrdmulh_e, saturating, SimdOp::SQRDMulH, false)             \
+  X(sqrdmulh_es, saturating, SimdOp::SQRDMulH, false) X(sqrdmlah_e, saturating, SimdOp::SQRDMlaH, true)             \
+  X(sqrdmlah_es, saturating, SimdOp::SQRDMlaH, true) X( sqrdmlsh_e, saturating, SimdOp::SQRDMlsH, true)             \
+  X(sqrdmlsh_es, saturating, SimdOp::SQRDMlsH, true) X(sqdmull_e, saturating_long, SimdOp::SQDMull, false)          \
+  X(sqdmull_es, saturating_long, SimdOp::SQDMull, false) X(sqdmlal_e, saturating_long, SimdOp::SQDMlal, true)       \
+  X(sqdmlal_es, saturating_long, SimdOp::SQDMlal, true) X(sqdmlsl_e, saturating_long, SimdOp::SQDMlsl, true)        \
+  X(sqdmlsl_es, saturating_long, SimdOp::SQDMlsl, true) X(sdot_e, dot, SimdOp::SDot) X( udot_e, dot, SimdOp::UDot)  \
+  X(sudot_e, dot, SimdOp::SUDot) X(usdot_e, dot, SimdOp::USDot) X(fmla_e, fp_multiply_add, false)                   \
+  X(fmla_eh, fp_multiply_add, false) X(fmla_es, fp_multiply_add, false) X(fmla_esh, fp_multiply_add, false)         \
+  X(fmls_e, fp_multiply_add, true) X(fmls_eh, fp_multiply_add, true) X(fmls_es, fp_multiply_add, true)              \
+  X(fmls_esh, fp_multiply_add, true) X(fmul_e, fp_multiply, Fp2::Mul) X(fmul_eh, fp_multiply, Fp2::Mul)             \
+  X(fmul_es, fp_multiply, Fp2::Mul) X(fmul_esh, fp_multiply, Fp2::Mul) X(fmulx_e, fp_multiply, Fp2::MulX)           \
+  X(fmulx_eh, fp_multiply, Fp2::MulX) X(fmulx_es, fp_multiply, Fp2::MulX) X(fmulx_esh, fp_multiply, Fp2::MulX)      \
+  X(fmlal_e, fp_multiply_add_long, 0) X(fmlal2_e, fp_multiply_add_long, 1)
+// clang-format on
 #define X(row, shape, ...) \
   Lift lift_##row(Lifter& l, const fields::row& f) { return shape(l, f, __VA_ARGS__); }
 KILN_ROWS(X)

@@ -79,41 +79,31 @@ Lift helped(Lifter& l, const F& f, FpHelp op) {
 #define KILN_FORMS(X, name, shape, ...) X(name##_v, shape, __VA_ARGS__) X(name##_vh, shape, __VA_ARGS__)
 #define KILN_ALL_FORMS(X, name, shape, ...) \
   KILN_FORMS(X, name, shape, __VA_ARGS__) X(name##_s, shape, __VA_ARGS__) X(name##_sh, shape, __VA_ARGS__)
-#define KILN_ROWS(X)                                                                                                           \
-  KILN_FORMS(X, fadd, three, Fp2::Add)                                                                                         \
-  KILN_FORMS(X, fsub, three, Fp2::Sub) KILN_FORMS(X, fmul, three, Fp2::Mul) KILN_FORMS(X, fdiv, three, Fp2::Div) KILN_FORMS(   \
-      X, fmax, three, Fp2::Max) KILN_FORMS(X, fmin, three, Fp2::Min) KILN_FORMS(X, fmaxnm, three, Fp2::MaxNm)                  \
-      KILN_FORMS(X, fminnm, three, Fp2::MinNm) KILN_FORMS(X, fmla, multiply_add, false) KILN_FORMS(                            \
-          X, fmls, multiply_add, true) KILN_ALL_FORMS(X, fmulx, three, Fp2::MulX) KILN_ALL_FORMS(X, frecps, three, Fp2::RecpS) \
-          KILN_ALL_FORMS(X, frsqrts, three, Fp2::RsqrtS) KILN_ALL_FORMS(X, fabd, three, Fp2::Abd) KILN_ALL_FORMS(              \
-              X, fcmeq, three, Fp2::CmpEq) KILN_ALL_FORMS(X, fcmge, three, Fp2::CmpGe)                                         \
-              KILN_ALL_FORMS(X, fcmgt, three, Fp2::CmpGt) KILN_ALL_FORMS(X, facge, three, Fp2::AcGe) KILN_ALL_FORMS(           \
-                  X, facgt, three, Fp2::AcGt) KILN_FORMS(X, faddp, pairwise, Fp2::Add)                                         \
-                  KILN_FORMS(X, fmaxp, pairwise, Fp2::Max) KILN_FORMS(X, fminp, pairwise, Fp2::Min) KILN_FORMS(                \
-                      X, fmaxnmp, pairwise, Fp2::MaxNm) KILN_FORMS(X, fminnmp, pairwise, Fp2::MinNm)                           \
-                      X(faddp_s, pairwise_scalar, Fp2::Add) X(faddp_sh, pairwise_scalar, Fp2::Add)                             \
-                          X(fmaxp_s, pairwise_scalar, Fp2::Max) X(fmaxp_sh, pairwise_scalar, Fp2::Max)                         \
-                              X(fminp_s, pairwise_scalar, Fp2::Min) X(fminp_sh, pairwise_scalar, Fp2::Min)                     \
-                                  X(fmaxnmp_s, pairwise_scalar, Fp2::MaxNm) X(fmaxnmp_sh, pairwise_scalar, Fp2::MaxNm)         \
-                                      X(fminnmp_s, pairwise_scalar, Fp2::MinNm) X(fminnmp_sh, pairwise_scalar, Fp2::MinNm)     \
-                                          X(fmaxv, across, Fp2::Max, Width::B4) X(fmaxv_h, across, Fp2::Max, Width::B2) X(     \
-                                              fminv, across, Fp2::Min, Width::B4) X(fminv_h, across, Fp2::Min, Width::B2)      \
-                                              X(fmaxnmv, across, Fp2::MaxNm, Width::B4) X(                                     \
-                                                  fmaxnmv_h, across, Fp2::MaxNm, Width::B2) X(fminnmv, across, Fp2::MinNm,     \
-                                                                                              Width::B4)                       \
-                                                  X(fminnmv_h, across, Fp2::MinNm, Width::B2) KILN_ALL_FORMS(                  \
-                                                      X, fcmgt0, compare_zero, Fp2::CmpGt, false)                              \
-                                                      KILN_ALL_FORMS(X, fcmge0, compare_zero, Fp2::CmpGe, false)               \
-                                                          KILN_ALL_FORMS(X, fcmeq0, compare_zero, Fp2::CmpEq, false)           \
-                                                              KILN_ALL_FORMS(X, fcmle0, compare_zero, Fp2::CmpGe, true)        \
-                                                                  KILN_ALL_FORMS(X, fcmlt0, compare_zero, Fp2::CmpGt, true)    \
-                                                                      KILN_FORMS(X, fabs, sign_op, false)                      \
-                                                                          KILN_FORMS(X, fneg, sign_op, true)                   \
-                                                                              KILN_ALL_FORMS(X, frecpe, helped, FpHelp::RecpE) \
-                                                                                  KILN_ALL_FORMS(X, frsqrte, helped,           \
-                                                                                                 FpHelp::RsqrtE)               \
-                                                                                      X(frecpx_s, helped, FpHelp::RecpX)       \
-                                                                                          X(frecpx_sh, helped, FpHelp::RecpX)
+// clang-format off
+#define KILN_ROWS(X)                                                                                                         \
+  KILN_FORMS(X, fadd, three, Fp2::Add) KILN_FORMS(X, fsub, three, Fp2::Sub) KILN_FORMS(X, fmul, three, Fp2::Mul)             \
+  KILN_FORMS(X, fdiv, three, Fp2::Div) KILN_FORMS( X, fmax, three, Fp2::Max) KILN_FORMS(X, fmin, three, Fp2::Min)            \
+  KILN_FORMS(X, fmaxnm, three, Fp2::MaxNm) KILN_FORMS(X, fminnm, three, Fp2::MinNm) KILN_FORMS(X, fmla, multiply_add, false) \
+  KILN_FORMS( X, fmls, multiply_add, true) KILN_ALL_FORMS(X, fmulx, three, Fp2::MulX)                                        \
+  KILN_ALL_FORMS(X, frecps, three, Fp2::RecpS) KILN_ALL_FORMS(X, frsqrts, three, Fp2::RsqrtS)                                \
+  KILN_ALL_FORMS(X, fabd, three, Fp2::Abd) KILN_ALL_FORMS( X, fcmeq, three, Fp2::CmpEq)                                      \
+  KILN_ALL_FORMS(X, fcmge, three, Fp2::CmpGe) KILN_ALL_FORMS(X, fcmgt, three, Fp2::CmpGt)                                    \
+  KILN_ALL_FORMS(X, facge, three, Fp2::AcGe) KILN_ALL_FORMS( X, facgt, three, Fp2::AcGt)                                     \
+  KILN_FORMS(X, faddp, pairwise, Fp2::Add) KILN_FORMS(X, fmaxp, pairwise, Fp2::Max) KILN_FORMS(X, fminp, pairwise, Fp2::Min) \
+  KILN_FORMS( X, fmaxnmp, pairwise, Fp2::MaxNm) KILN_FORMS(X, fminnmp, pairwise, Fp2::MinNm)                                 \
+  X(faddp_s, pairwise_scalar, Fp2::Add) X(faddp_sh, pairwise_scalar, Fp2::Add) X(fmaxp_s, pairwise_scalar, Fp2::Max)         \
+  X(fmaxp_sh, pairwise_scalar, Fp2::Max) X(fminp_s, pairwise_scalar, Fp2::Min) X(fminp_sh, pairwise_scalar, Fp2::Min)        \
+  X(fmaxnmp_s, pairwise_scalar, Fp2::MaxNm) X(fmaxnmp_sh, pairwise_scalar, Fp2::MaxNm)                                       \
+  X(fminnmp_s, pairwise_scalar, Fp2::MinNm) X(fminnmp_sh, pairwise_scalar, Fp2::MinNm) X(fmaxv, across, Fp2::Max, Width::B4) \
+  X(fmaxv_h, across, Fp2::Max, Width::B2) X( fminv, across, Fp2::Min, Width::B4) X(fminv_h, across, Fp2::Min, Width::B2)     \
+  X(fmaxnmv, across, Fp2::MaxNm, Width::B4) X( fmaxnmv_h, across, Fp2::MaxNm, Width::B2)                                     \
+  X(fminnmv, across, Fp2::MinNm, Width::B4) X(fminnmv_h, across, Fp2::MinNm, Width::B2)                                      \
+  KILN_ALL_FORMS( X, fcmgt0, compare_zero, Fp2::CmpGt, false) KILN_ALL_FORMS(X, fcmge0, compare_zero, Fp2::CmpGe, false)     \
+  KILN_ALL_FORMS(X, fcmeq0, compare_zero, Fp2::CmpEq, false) KILN_ALL_FORMS(X, fcmle0, compare_zero, Fp2::CmpGe, true)       \
+  KILN_ALL_FORMS(X, fcmlt0, compare_zero, Fp2::CmpGt, true) KILN_FORMS(X, fabs, sign_op, false)                              \
+  KILN_FORMS(X, fneg, sign_op, true) KILN_ALL_FORMS(X, frecpe, helped, FpHelp::RecpE)                                        \
+  KILN_ALL_FORMS(X, frsqrte, helped, FpHelp::RsqrtE) X(frecpx_s, helped, FpHelp::RecpX) X(frecpx_sh, helped, FpHelp::RecpX)
+// clang-format on
 #define X(row, shape, ...) \
   Lift lift_##row(Lifter& l, const fields::row& f) { return shape(l, f, __VA_ARGS__); }
 KILN_ROWS(X)

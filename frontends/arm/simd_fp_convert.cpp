@@ -52,29 +52,25 @@ Lift fixed(Lifter& l, const F& f, FpHelp op, bool is_unsigned) {
 #define KILN_FORMS(X, name, shape, ...) X(name##_v, shape, __VA_ARGS__) X(name##_vh, shape, __VA_ARGS__)
 #define KILN_ALL_FORMS(X, name, shape, ...) \
   KILN_FORMS(X, name, shape, __VA_ARGS__) X(name##_s, shape, __VA_ARGS__) X(name##_sh, shape, __VA_ARGS__)
-#define KILN_ROWS(X)                                                                                                         \
-  KILN_FORMS(X, frintn, round_int, Round::Nearest, false)                                                                    \
-  KILN_FORMS(X, frintp, round_int, Round::Up, false) KILN_FORMS(X, frintm, round_int, Round::Down, false)                    \
-      KILN_FORMS(X, frintz, round_int, Round::Zero, false) KILN_FORMS(X, frinta, round_int, Round::Away, false)              \
-          KILN_FORMS(X, frintx, round_int, Round::Dynamic, true) KILN_FORMS(X, frinti, round_int, Round::Dynamic, false)     \
-              X(frint32z_v, round_int_n, Round::Zero, 32) X(frint32x_v, round_int_n, Round::Dynamic, 32)                     \
-                  X(frint64z_v, round_int_n, Round::Zero, 64) X(frint64x_v, round_int_n, Round::Dynamic, 64) KILN_ALL_FORMS( \
-                      X, fcvtns, to_int, Round::Nearest, false) KILN_ALL_FORMS(X, fcvtnu, to_int, Round::Nearest, true)      \
-                      KILN_ALL_FORMS(X, fcvtps, to_int, Round::Up, false) KILN_ALL_FORMS(X, fcvtpu, to_int, Round::Up, true) \
-                          KILN_ALL_FORMS(X, fcvtms, to_int, Round::Down, false) KILN_ALL_FORMS(                              \
-                              X, fcvtmu, to_int, Round::Down, true) KILN_ALL_FORMS(X, fcvtzs, to_int, Round::Zero, false)    \
-                              KILN_ALL_FORMS(X, fcvtzu, to_int, Round::Zero, true)                                           \
-                                  KILN_ALL_FORMS(X, fcvtas, to_int, Round::Away, false)                                      \
-                                      KILN_ALL_FORMS(X, fcvtau, to_int, Round::Away, true)                                   \
-                                          KILN_ALL_FORMS(X, scvtf, from_int, false) KILN_ALL_FORMS(X, ucvtf, from_int, true) \
-                                              X(scvtf_fix_v, fixed, FpHelp::FromFixed, false)                                \
-                                                  X(scvtf_fix_s, fixed, FpHelp::FromFixed, false)                            \
-                                                      X(ucvtf_fix_v, fixed, FpHelp::FromFixed, true)                         \
-                                                          X(ucvtf_fix_s, fixed, FpHelp::FromFixed, true)                     \
-                                                              X(fcvtzs_fix_v, fixed, FpHelp::ToFixed, false)                 \
-                                                                  X(fcvtzs_fix_s, fixed, FpHelp::ToFixed, false)             \
-                                                                      X(fcvtzu_fix_v, fixed, FpHelp::ToFixed, true)          \
-                                                                          X(fcvtzu_fix_s, fixed, FpHelp::ToFixed, true)
+// clang-format off
+#define KILN_ROWS(X)                                                                                          \
+  KILN_FORMS(X, frintn, round_int, Round::Nearest, false) KILN_FORMS(X, frintp, round_int, Round::Up, false)  \
+  KILN_FORMS(X, frintm, round_int, Round::Down, false) KILN_FORMS(X, frintz, round_int, Round::Zero, false)   \
+  KILN_FORMS(X, frinta, round_int, Round::Away, false) KILN_FORMS(X, frintx, round_int, Round::Dynamic, true) \
+  KILN_FORMS(X, frinti, round_int, Round::Dynamic, false) X(frint32z_v, round_int_n, Round::Zero, 32)         \
+  X(frint32x_v, round_int_n, Round::Dynamic, 32) X(frint64z_v, round_int_n, Round::Zero, 64)                  \
+  X(frint64x_v, round_int_n, Round::Dynamic, 64) KILN_ALL_FORMS( X, fcvtns, to_int, Round::Nearest, false)    \
+  KILN_ALL_FORMS(X, fcvtnu, to_int, Round::Nearest, true) KILN_ALL_FORMS(X, fcvtps, to_int, Round::Up, false) \
+  KILN_ALL_FORMS(X, fcvtpu, to_int, Round::Up, true) KILN_ALL_FORMS(X, fcvtms, to_int, Round::Down, false)    \
+  KILN_ALL_FORMS( X, fcvtmu, to_int, Round::Down, true) KILN_ALL_FORMS(X, fcvtzs, to_int, Round::Zero, false) \
+  KILN_ALL_FORMS(X, fcvtzu, to_int, Round::Zero, true) KILN_ALL_FORMS(X, fcvtas, to_int, Round::Away, false)  \
+  KILN_ALL_FORMS(X, fcvtau, to_int, Round::Away, true) KILN_ALL_FORMS(X, scvtf, from_int, false)              \
+  KILN_ALL_FORMS(X, ucvtf, from_int, true) X(scvtf_fix_v, fixed, FpHelp::FromFixed, false)                    \
+  X(scvtf_fix_s, fixed, FpHelp::FromFixed, false) X(ucvtf_fix_v, fixed, FpHelp::FromFixed, true)              \
+  X(ucvtf_fix_s, fixed, FpHelp::FromFixed, true) X(fcvtzs_fix_v, fixed, FpHelp::ToFixed, false)               \
+  X(fcvtzs_fix_s, fixed, FpHelp::ToFixed, false) X(fcvtzu_fix_v, fixed, FpHelp::ToFixed, true)                \
+  X(fcvtzu_fix_s, fixed, FpHelp::ToFixed, true)
+// clang-format on
 #define X(row, shape, ...) \
   Lift lift_##row(Lifter& l, const fields::row& f) { return shape(l, f, __VA_ARGS__); }
 KILN_ROWS(X)

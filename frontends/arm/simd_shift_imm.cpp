@@ -112,29 +112,25 @@ Lift left_long(Lifter& l, const F& f, bool is_signed) {
 
 }  // namespace
 
-#define KILN_ROWS(X)                                                                                                           \
-  X(sshr_v, right, true, false, false)                                                                                         \
-  X(ushr_v, right, false, false, false) X(ssra_v, right, true, false, true) X(usra_v, right, false, false, true)               \
-      X(srshr_v, right, true, true, false) X(urshr_v, right, false, true, false) X(srsra_v, right, true, true, true)           \
-          X(ursra_v, right, false, true, true) X(sshr_s, right, true, false, false) X(ushr_s, right, false, false, false)      \
-              X(ssra_s, right, true, false, true) X(usra_s, right, false, false, true) X(srshr_s, right, true, true, false) X( \
-                  urshr_s, right, false, true, false) X(srsra_s, right, true, true, true) X(ursra_s, right, false, true, true) \
-                  X(shl_v, left, false) X(shl_s, left, false) X(sli_v, left, true) X(sli_s, left, true)                        \
-                      X(sqshlu_v, saturating_left, SimdOp::SQShlU) X(sqshlu_s, saturating_left, SimdOp::SQShlU) X(             \
-                          sqshl_imm_v, saturating_left, SimdOp::SQShl) X(sqshl_imm_s, saturating_left, SimdOp::SQShl)          \
-                          X(uqshl_imm_v, saturating_left, SimdOp::UQShl) X(uqshl_imm_s, saturating_left, SimdOp::UQShl) X(     \
-                              shrn_v, narrow, false) X(rshrn_v, narrow, true) X(sqshrn_v, saturating_narrow, SimdOp::SQShrn)   \
-                              X(sqshrn_s, saturating_narrow, SimdOp::SQShrn) X(sqrshrn_v, saturating_narrow, SimdOp::SQRShrn)  \
-                                  X(sqrshrn_s, saturating_narrow, SimdOp::SQRShrn)                                             \
-                                      X(sqshrun_v, saturating_narrow, SimdOp::SQShrun)                                         \
-                                          X(sqshrun_s, saturating_narrow, SimdOp::SQShrun)                                     \
-                                              X(sqrshrun_v, saturating_narrow, SimdOp::SQRShrun)                               \
-                                                  X(sqrshrun_s, saturating_narrow, SimdOp::SQRShrun)                           \
-                                                      X(uqshrn_v, saturating_narrow, SimdOp::UQShrn)                           \
-                                                          X(uqshrn_s, saturating_narrow, SimdOp::UQShrn)                       \
-                                                              X(uqrshrn_v, saturating_narrow, SimdOp::UQRShrn)                 \
-                                                                  X(uqrshrn_s, saturating_narrow, SimdOp::UQRShrn)             \
-                                                                      X(sshll_v, left_long, true) X(ushll_v, left_long, false)
+// clang-format off
+#define KILN_ROWS(X)                                                                                                         \
+  X(sshr_v, right, true, false, false) X(ushr_v, right, false, false, false) X(ssra_v, right, true, false, true)             \
+  X(usra_v, right, false, false, true) X(srshr_v, right, true, true, false) X(urshr_v, right, false, true, false)            \
+  X(srsra_v, right, true, true, true) X(ursra_v, right, false, true, true) X(sshr_s, right, true, false, false)              \
+  X(ushr_s, right, false, false, false) X(ssra_s, right, true, false, true) X(usra_s, right, false, false, true)             \
+  X(srshr_s, right, true, true, false) X( urshr_s, right, false, true, false) X(srsra_s, right, true, true, true)            \
+  X(ursra_s, right, false, true, true) X(shl_v, left, false) X(shl_s, left, false) X(sli_v, left, true) X(sli_s, left, true) \
+  X(sqshlu_v, saturating_left, SimdOp::SQShlU) X(sqshlu_s, saturating_left, SimdOp::SQShlU)                                  \
+  X( sqshl_imm_v, saturating_left, SimdOp::SQShl) X(sqshl_imm_s, saturating_left, SimdOp::SQShl)                             \
+  X(uqshl_imm_v, saturating_left, SimdOp::UQShl) X(uqshl_imm_s, saturating_left, SimdOp::UQShl) X( shrn_v, narrow, false)    \
+  X(rshrn_v, narrow, true) X(sqshrn_v, saturating_narrow, SimdOp::SQShrn) X(sqshrn_s, saturating_narrow, SimdOp::SQShrn)     \
+  X(sqrshrn_v, saturating_narrow, SimdOp::SQRShrn) X(sqrshrn_s, saturating_narrow, SimdOp::SQRShrn)                          \
+  X(sqshrun_v, saturating_narrow, SimdOp::SQShrun) X(sqshrun_s, saturating_narrow, SimdOp::SQShrun)                          \
+  X(sqrshrun_v, saturating_narrow, SimdOp::SQRShrun) X(sqrshrun_s, saturating_narrow, SimdOp::SQRShrun)                      \
+  X(uqshrn_v, saturating_narrow, SimdOp::UQShrn) X(uqshrn_s, saturating_narrow, SimdOp::UQShrn)                              \
+  X(uqrshrn_v, saturating_narrow, SimdOp::UQRShrn) X(uqrshrn_s, saturating_narrow, SimdOp::UQRShrn)                          \
+  X(sshll_v, left_long, true) X(ushll_v, left_long, false)
+// clang-format on
 #define X(row, shape, ...) \
   Lift lift_##row(Lifter& l, const fields::row& f) { return shape(l, f, __VA_ARGS__); }
 KILN_ROWS(X)

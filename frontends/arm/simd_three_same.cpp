@@ -161,125 +161,50 @@ Lift matrix(Lifter& l, const F& f, SimdOp op) {
 
 }  // namespace
 
-#define KILN_ROWS(X)                                                                                                                            \
-  X(shadd_v, three, hadd<true>)                                                                                                                 \
-  X(uhadd_v, three, hadd<false>)                                                                                                                \
-  X(srhadd_v, three, rhadd<true>) X(urhadd_v, three, rhadd<false>) X(shsub_v, three, hsub<true>) X(                                             \
-      uhsub_v, three, hsub<false>) X(sqadd_v, three_kept, helper<SimdOp::SQAdd>) X(uqadd_v, three_kept, helper<SimdOp::UQAdd>)                  \
-      X(sqadd_s, three_kept, helper<SimdOp::SQAdd>) X(uqadd_s, three_kept, helper<SimdOp::UQAdd>) X(                                            \
-          sqsub_v, three_kept, helper<SimdOp::SQSub>) X(uqsub_v, three_kept, helper<SimdOp::UQSub>)                                             \
-          X(sqsub_s, three_kept, helper<SimdOp::SQSub>) X(uqsub_s, three_kept, helper<SimdOp::UQSub>) X(                                        \
-              cmgt_v, three, plain<Op::v_cmpgt_s_>) X(cmgt_s, three, plain<Op::v_cmpgt_s_>) X(cmhi_v, three,                                    \
-                                                                                              plain<Op::v_cmpgt_u_>)                            \
-              X(cmhi_s, three, plain<Op::v_cmpgt_u_>) X(cmge_v, three, plain<Op::v_cmpge_s_>) X(cmge_s, three, plain<Op::v_cmpge_s_>) X(        \
-                  cmhs_v,                                                                                                                       \
-                  three, plain<Op::v_cmpge_u_>) X(cmhs_s, three, plain<Op::v_cmpge_u_>)                                                         \
-                  X(cmeq_v, three, plain<Op::v_cmpeq_>) X(cmeq_s, three, plain<Op::v_cmpeq_>) X(cmtst_v, three, cmtst) X(                       \
-                      cmtst_s, three,                                                                                                           \
-                      cmtst) X(sshl_v, three,                                                                                                   \
-                               helper<SimdOp::SShl>) X(ushl_v, three, helper<SimdOp::UShl>)                                                     \
-                      X(sshl_s, three, helper<SimdOp::SShl>) X(ushl_s, three, helper<SimdOp::UShl>) X(                                          \
-                          srshl_v, three,                                                                                                       \
-                          helper<SimdOp::                                                                                                       \
-                                     SRShl>) X(urshl_v, three, helper<SimdOp::URShl>) X(srshl_s, three, helper<SimdOp::SRShl>)                  \
-                          X(urshl_s, three, helper<SimdOp::URShl>) X(sqshl_v, three_kept, helper<SimdOp::SQShl>) X(                             \
-                              uqshl_v, three_kept, helper<SimdOp::UQShl>) X(sqshl_s, three_kept, helper<SimdOp::SQShl>)                         \
-                              X(uqshl_s, three_kept, helper<SimdOp::UQShl>) X(sqrshl_v, three_kept, helper<SimdOp::SQRShl>) X(                  \
-                                  uqrshl_v,                                                                                                     \
-                                  three_kept,                                                                                                   \
-                                  helper<                                                                                                       \
-                                      SimdOp::                                                                                                  \
-                                          UQRShl>) X(sqrshl_s, three_kept,                                                                      \
-                                                     helper<SimdOp::SQRShl>) X(uqrshl_s, three_kept, helper<SimdOp::UQRShl>)                    \
-                                  X(smax_v, three, plain<Op::v_max_s_>) X(umax_v, three, plain<Op::v_max_u_>) X(                                \
-                                      smin_v,                                                                                                   \
-                                      three, plain<Op::v_min_s_>)                                                                               \
-                                      X(umin_v, three, plain<Op::v_min_u_>) X(sabd_v, three, abd<true>) X(                                      \
-                                          uabd_v,                                                                                               \
-                                          three,                                                                                                \
-                                          abd<                                                                                                  \
-                                              false>) X(saba_v, three_acc, aba<true>) X(uaba_v, three_acc, aba<false>)                          \
-                                          X(add_v, three, plain<Op::v_add_>) X(sub_v, three, plain<Op::v_sub_>) X(                              \
-                                              add_s, three,                                                                                     \
-                                              plain<Op::v_add_>) X(sub_s, three, plain<Op::v_sub_>)                                             \
-                                              X(mla_v, three_acc, mla) X(mls_v, three_acc, mls) X(mul_v, three, plain<Op::v_mul_>) X(           \
-                                                  sqdmulh_v, three_kept,                                                                        \
-                                                  helper<SimdOp::SQDMulH>) X(sqrdmulh_v, three_kept, helper<SimdOp::SQRDMulH>)                  \
-                                                  X(sqdmulh_s, three_kept, helper<SimdOp::SQDMulH>) X(                                          \
-                                                      sqrdmulh_s,                                                                               \
-                                                      three_kept,                                                                               \
-                                                      helper<                                                                                   \
-                                                          SimdOp::                                                                              \
-                                                              SQRDMulH>) X(sqrdmlah_v, three_acc_kept,                                          \
-                                                                           helper_acc<SimdOp::SQRDMlaH>)                                        \
-                                                      X(sqrdmlsh_v, three_acc_kept, helper_acc<SimdOp::SQRDMlsH>) X(                            \
-                                                          sqrdmlah_s,                                                                           \
-                                                          three_acc_kept,                                                                       \
-                                                          helper_acc<                                                                           \
-                                                              SimdOp::                                                                          \
-                                                                  SQRDMlaH>) X(sqrdmlsh_s, three_acc_kept,                                      \
-                                                                               helper_acc<SimdOp::SQRDMlsH>) X(smaxp_v, pairwise, Op::v_max_s_) \
-                                                          X(umaxp_v, pairwise, Op::v_max_u_) X(sminp_v, pairwise, Op::v_min_s_) X(              \
-                                                              uminp_v, pairwise, Op::v_min_u_) X(addp_v, pairwise, Op::v_add_)                  \
-                                                              X(and_v, logic, plain<Op::v_and_>) X(bic_v, logic, plain<Op::v_andn_>) X(         \
-                                                                  orr_v, logic,                                                                 \
-                                                                  plain<                                                                        \
-                                                                      Op::v_or_>) X(orn_v, logic, orn) X(eor_v, logic, plain<Op::v_xor_>)       \
-                                                                  X(bsl_v, bit_select, Selecting::Bsl) X(                                       \
-                                                                      bit_v, bit_select,                                                        \
-                                                                      Selecting::Bit) X(bif_v, bit_select, Selecting::Bif)                      \
-                                                                      X(sdot_v, dot, SimdOp::SDot) X(udot_v, dot, SimdOp::UDot) X(              \
-                                                                          usdot_v, dot,                                                         \
-                                                                          SimdOp::                                                              \
-                                                                              USDot) X(smmla_v, matrix, SimdOp::SMmla)                          \
-                                                                          X(ummla_v, matrix, SimdOp::UMmla) X(                                  \
-                                                                              usmmla_v,                                                         \
-                                                                              matrix,                                                           \
-                                                                              SimdOp::                                                          \
-                                                                                  USMmla) X(addhn_v, high_narrow, Op::v_add_, false)            \
-                                                                              X(raddhn_v, high_narrow, Op::v_add_, true) X(                     \
-                                                                                  subhn_v, high_narrow,                                         \
-                                                                                  Op::v_sub_,                                                   \
-                                                                                  false) X(rsubhn_v, high_narrow, Op::v_sub_,                   \
-                                                                                           true) X(saddl_v, long_op, true,                      \
-                                                                                                   Op::v_add_)                                  \
-                                                                                  X(uaddl_v, long_op, false, Op::v_add_) X(                     \
-                                                                                      ssubl_v, long_op,                                         \
-                                                                                      true,                                                     \
-                                                                                      Op::v_sub_) X(usubl_v, long_op, false, Op::v_sub_)        \
-                                                                                      X(smull_v, long_op, true, Op::v_mul_) X(                  \
-                                                                                          umull_v, long_op,                                     \
-                                                                                          false,                                                \
-                                                                                          Op::v_mul_) X(saddw_v, wide_op, true, Op::v_add_)     \
-                                                                                          X(uaddw_v, wide_op, false, Op::v_add_) X(             \
-                                                                                              ssubw_v,                                          \
-                                                                                              wide_op, true, Op::v_sub_)                        \
-                                                                                              X(usubw_v, wide_op,                               \
-                                                                                                false, Op::v_sub_) X(smlal_v,                   \
-                                                                                                                     long_mul_acc,              \
-                                                                                                                     true,                      \
-                                                                                                                     Op::v_add_)                \
-                                                                                                  X(umlal_v, long_mul_acc,                      \
-                                                                                                    false, Op::v_add_) X(smlsl_v,               \
-                                                                                                                         long_mul_acc,          \
-                                                                                                                         true,                  \
-                                                                                                                         Op::v_sub_)            \
-                                                                                                      X(umlsl_v, long_mul_acc,                  \
-                                                                                                        false, Op::v_sub_)                      \
-                                                                                                          X(sabal_v, long_abd,                  \
-                                                                                                            true,                               \
-                                                                                                            true)                               \
-                                                                                                              X(uabal_v,                        \
-                                                                                                                long_abd,                       \
-                                                                                                                false, true)                    \
-                                                                                                                  X(sabdl_v,                    \
-                                                                                                                    long_abd,                   \
-                                                                                                                    true,                       \
-                                                                                                                    false)                      \
-                                                                                                                      X(uabdl_v,                \
-                                                                                                                        long_abd,               \
-                                                                                                                        false,                  \
-                                                                                                                        false)
+// clang-format off
+#define KILN_ROWS(X)                                                                                                         \
+  X(shadd_v, three, hadd<true>) X(uhadd_v, three, hadd<false>) X(srhadd_v, three, rhadd<true>)                               \
+  X(urhadd_v, three, rhadd<false>) X(shsub_v, three, hsub<true>) X( uhsub_v, three, hsub<false>)                             \
+  X(sqadd_v, three_kept, helper<SimdOp::SQAdd>) X(uqadd_v, three_kept, helper<SimdOp::UQAdd>)                                \
+  X(sqadd_s, three_kept, helper<SimdOp::SQAdd>) X(uqadd_s, three_kept, helper<SimdOp::UQAdd>)                                \
+  X( sqsub_v, three_kept, helper<SimdOp::SQSub>) X(uqsub_v, three_kept, helper<SimdOp::UQSub>)                               \
+  X(sqsub_s, three_kept, helper<SimdOp::SQSub>) X(uqsub_s, three_kept, helper<SimdOp::UQSub>)                                \
+  X( cmgt_v, three, plain<Op::v_cmpgt_s_>) X(cmgt_s, three, plain<Op::v_cmpgt_s_>) X(cmhi_v, three, plain<Op::v_cmpgt_u_>)   \
+  X(cmhi_s, three, plain<Op::v_cmpgt_u_>) X(cmge_v, three, plain<Op::v_cmpge_s_>) X(cmge_s, three, plain<Op::v_cmpge_s_>)    \
+  X( cmhs_v, three, plain<Op::v_cmpge_u_>) X(cmhs_s, three, plain<Op::v_cmpge_u_>) X(cmeq_v, three, plain<Op::v_cmpeq_>)     \
+  X(cmeq_s, three, plain<Op::v_cmpeq_>) X(cmtst_v, three, cmtst) X( cmtst_s, three, cmtst)                                   \
+  X(sshl_v, three, helper<SimdOp::SShl>) X(ushl_v, three, helper<SimdOp::UShl>) X(sshl_s, three, helper<SimdOp::SShl>)       \
+  X(ushl_s, three, helper<SimdOp::UShl>) X( srshl_v, three, helper<SimdOp:: SRShl>) X(urshl_v, three, helper<SimdOp::URShl>) \
+  X(srshl_s, three, helper<SimdOp::SRShl>) X(urshl_s, three, helper<SimdOp::URShl>)                                          \
+  X(sqshl_v, three_kept, helper<SimdOp::SQShl>) X( uqshl_v, three_kept, helper<SimdOp::UQShl>)                               \
+  X(sqshl_s, three_kept, helper<SimdOp::SQShl>) X(uqshl_s, three_kept, helper<SimdOp::UQShl>)                                \
+  X(sqrshl_v, three_kept, helper<SimdOp::SQRShl>) X( uqrshl_v, three_kept, helper< SimdOp:: UQRShl>)                         \
+  X(sqrshl_s, three_kept, helper<SimdOp::SQRShl>) X(uqrshl_s, three_kept, helper<SimdOp::UQRShl>)                            \
+  X(smax_v, three, plain<Op::v_max_s_>) X(umax_v, three, plain<Op::v_max_u_>) X( smin_v, three, plain<Op::v_min_s_>)         \
+  X(umin_v, three, plain<Op::v_min_u_>) X(sabd_v, three, abd<true>) X( uabd_v, three, abd< false>)                           \
+  X(saba_v, three_acc, aba<true>) X(uaba_v, three_acc, aba<false>) X(add_v, three, plain<Op::v_add_>)                        \
+  X(sub_v, three, plain<Op::v_sub_>) X( add_s, three, plain<Op::v_add_>) X(sub_s, three, plain<Op::v_sub_>)                  \
+  X(mla_v, three_acc, mla) X(mls_v, three_acc, mls) X(mul_v, three, plain<Op::v_mul_>)                                       \
+  X( sqdmulh_v, three_kept, helper<SimdOp::SQDMulH>) X(sqrdmulh_v, three_kept, helper<SimdOp::SQRDMulH>)                     \
+  X(sqdmulh_s, three_kept, helper<SimdOp::SQDMulH>) X( sqrdmulh_s, three_kept, helper< SimdOp:: SQRDMulH>)                   \
+  X(sqrdmlah_v, three_acc_kept, helper_acc<SimdOp::SQRDMlaH>) X(sqrdmlsh_v, three_acc_kept, helper_acc<SimdOp::SQRDMlsH>)    \
+  X( sqrdmlah_s, three_acc_kept, helper_acc< SimdOp:: SQRDMlaH>) X(sqrdmlsh_s, three_acc_kept, helper_acc<SimdOp::SQRDMlsH>) \
+  X(smaxp_v, pairwise, Op::v_max_s_) X(umaxp_v, pairwise, Op::v_max_u_) X(sminp_v, pairwise, Op::v_min_s_)                   \
+  X( uminp_v, pairwise, Op::v_min_u_) X(addp_v, pairwise, Op::v_add_) X(and_v, logic, plain<Op::v_and_>)                     \
+  X(bic_v, logic, plain<Op::v_andn_>) X( orr_v, logic, plain< Op::v_or_>) X(orn_v, logic, orn)                               \
+  X(eor_v, logic, plain<Op::v_xor_>) X(bsl_v, bit_select, Selecting::Bsl) X( bit_v, bit_select, Selecting::Bit)              \
+  X(bif_v, bit_select, Selecting::Bif) X(sdot_v, dot, SimdOp::SDot) X(udot_v, dot, SimdOp::UDot)                             \
+  X( usdot_v, dot, SimdOp:: USDot) X(smmla_v, matrix, SimdOp::SMmla) X(ummla_v, matrix, SimdOp::UMmla)                       \
+  X( usmmla_v, matrix, SimdOp:: USMmla) X(addhn_v, high_narrow, Op::v_add_, false)                                           \
+  X(raddhn_v, high_narrow, Op::v_add_, true) X( subhn_v, high_narrow, Op::v_sub_, false)                                     \
+  X(rsubhn_v, high_narrow, Op::v_sub_, true) X(saddl_v, long_op, true, Op::v_add_) X(uaddl_v, long_op, false, Op::v_add_)    \
+  X( ssubl_v, long_op, true, Op::v_sub_) X(usubl_v, long_op, false, Op::v_sub_) X(smull_v, long_op, true, Op::v_mul_)        \
+  X( umull_v, long_op, false, Op::v_mul_) X(saddw_v, wide_op, true, Op::v_add_) X(uaddw_v, wide_op, false, Op::v_add_)       \
+  X( ssubw_v, wide_op, true, Op::v_sub_) X(usubw_v, wide_op, false, Op::v_sub_) X(smlal_v, long_mul_acc, true, Op::v_add_)   \
+  X(umlal_v, long_mul_acc, false, Op::v_add_) X(smlsl_v, long_mul_acc, true, Op::v_sub_)                                     \
+  X(umlsl_v, long_mul_acc, false, Op::v_sub_) X(sabal_v, long_abd, true, true) X(uabal_v, long_abd, false, true)             \
+  X(sabdl_v, long_abd, true, false) X(uabdl_v, long_abd, false, false)
+// clang-format on
 #define X(row, shape, ...) \
   Lift lift_##row(Lifter& l, const fields::row& f) { return shape(l, f, __VA_ARGS__); }
 KILN_ROWS(X)

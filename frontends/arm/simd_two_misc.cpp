@@ -90,37 +90,29 @@ Lift across_long(Lifter& l, const F& f, bool is_signed) {
 
 }  // namespace
 
-#define KILN_ROWS(X)                                                                                                           \
-  X(rev64_v, reverse, lane(f.size), 8)                                                                                         \
-  X(rev32_v, reverse, lane(f.size), 4)                                                                                         \
-  X(rev16_v, reverse, Width::B1, 2) X(saddlp_v, add_long_pairs, true, false) X(uaddlp_v, add_long_pairs, false, false)         \
-      X(sadalp_v, add_long_pairs, true, true) X(uadalp_v, add_long_pairs, false, true) X(suqadd_v, mixed_add, SimdOp::SUQAdd)  \
-          X(usqadd_v, mixed_add, SimdOp::USQAdd) X(suqadd_s, mixed_add, SimdOp::SUQAdd) X(usqadd_s, mixed_add, SimdOp::USQAdd) \
-              X(cls_v, unary_helper, SimdOp::Cls, lane(f.size)) X(clz_v, unary_helper, SimdOp::Clz, lane(f.size)) X(           \
-                  sqabs_v, unary_helper, SimdOp::SQAbs, lane(f.size)) X(sqneg_v, unary_helper, SimdOp::SQNeg, lane(f.size))    \
-                  X(sqabs_s, unary_helper, SimdOp::SQAbs, lane(f.size)) X(sqneg_s, unary_helper, SimdOp::SQNeg, lane(f.size))  \
-                      X(rbit_v, unary_helper, SimdOp::Rbit, Width::B1) X(urecpe_v, unary_helper, SimdOp::URecpE, Width::B4) X( \
-                          ursqrte_v, unary_helper, SimdOp::URsqrtE, Width::B4) X(cmgt0_v, compare_zero, Op::v_cmpgt_s_, false) \
-                          X(cmgt0_s, compare_zero, Op::v_cmpgt_s_, false) X(cmge0_v, compare_zero, Op::v_cmpge_s_, false) X(   \
-                              cmge0_s, compare_zero, Op::v_cmpge_s_, false) X(cmeq0_v, compare_zero, Op::v_cmpeq_, false)      \
-                              X(cmeq0_s, compare_zero, Op::v_cmpeq_, false) X(cmle0_v, compare_zero, Op::v_cmpge_s_, true) X(  \
-                                  cmle0_s, compare_zero, Op::v_cmpge_s_, true) X(cmlt0_v, compare_zero, Op::v_cmpgt_s_, true)  \
-                                  X(cmlt0_s, compare_zero, Op::v_cmpgt_s_, true) X(abs_v, unary, Op::v_abs_)                   \
-                                      X(abs_s, unary, Op::v_abs_) X(neg_v, unary, Op::v_neg_) X(neg_s, unary, Op::v_neg_)      \
-                                          X(cnt_v, unary, Op::v_popcnt8_) X(not_v, unary, Op::v_not_)                          \
-                                              X(sqxtn_v, saturate_narrow, SimdOp::SQShrn)                                      \
-                                                  X(uqxtn_v, saturate_narrow, SimdOp::UQShrn)                                  \
-                                                      X(sqxtun_v, saturate_narrow, SimdOp::SQShrun)                            \
-                                                          X(sqxtn_s, saturate_narrow, SimdOp::SQShrn)                          \
-                                                              X(uqxtn_s, saturate_narrow, SimdOp::UQShrn)                      \
-                                                                  X(sqxtun_s, saturate_narrow, SimdOp::SQShrun)                \
-                                                                      X(smaxv, across, Op::v_max_s_)                           \
-                                                                          X(umaxv, across, Op::v_max_u_)                       \
-                                                                              X(sminv, across, Op::v_min_s_)                   \
-                                                                                  X(uminv, across, Op::v_min_u_)               \
-                                                                                      X(addv, across, Op::v_add_)              \
-                                                                                          X(saddlv, across_long, true)         \
-                                                                                              X(uaddlv, across_long, false)
+// clang-format off
+#define KILN_ROWS(X)                                                                                                         \
+  X(rev64_v, reverse, lane(f.size), 8) X(rev32_v, reverse, lane(f.size), 4) X(rev16_v, reverse, Width::B1, 2)                \
+  X(saddlp_v, add_long_pairs, true, false) X(uaddlp_v, add_long_pairs, false, false) X(sadalp_v, add_long_pairs, true, true) \
+  X(uadalp_v, add_long_pairs, false, true) X(suqadd_v, mixed_add, SimdOp::SUQAdd) X(usqadd_v, mixed_add, SimdOp::USQAdd)     \
+  X(suqadd_s, mixed_add, SimdOp::SUQAdd) X(usqadd_s, mixed_add, SimdOp::USQAdd)                                              \
+  X(cls_v, unary_helper, SimdOp::Cls, lane(f.size)) X(clz_v, unary_helper, SimdOp::Clz, lane(f.size))                        \
+  X( sqabs_v, unary_helper, SimdOp::SQAbs, lane(f.size)) X(sqneg_v, unary_helper, SimdOp::SQNeg, lane(f.size))               \
+  X(sqabs_s, unary_helper, SimdOp::SQAbs, lane(f.size)) X(sqneg_s, unary_helper, SimdOp::SQNeg, lane(f.size))                \
+  X(rbit_v, unary_helper, SimdOp::Rbit, Width::B1) X(urecpe_v, unary_helper, SimdOp::URecpE, Width::B4)                      \
+  X( ursqrte_v, unary_helper, SimdOp::URsqrtE, Width::B4) X(cmgt0_v, compare_zero, Op::v_cmpgt_s_, false)                    \
+  X(cmgt0_s, compare_zero, Op::v_cmpgt_s_, false) X(cmge0_v, compare_zero, Op::v_cmpge_s_, false)                            \
+  X( cmge0_s, compare_zero, Op::v_cmpge_s_, false) X(cmeq0_v, compare_zero, Op::v_cmpeq_, false)                             \
+  X(cmeq0_s, compare_zero, Op::v_cmpeq_, false) X(cmle0_v, compare_zero, Op::v_cmpge_s_, true)                               \
+  X( cmle0_s, compare_zero, Op::v_cmpge_s_, true) X(cmlt0_v, compare_zero, Op::v_cmpgt_s_, true)                             \
+  X(cmlt0_s, compare_zero, Op::v_cmpgt_s_, true) X(abs_v, unary, Op::v_abs_) X(abs_s, unary, Op::v_abs_)                     \
+  X(neg_v, unary, Op::v_neg_) X(neg_s, unary, Op::v_neg_) X(cnt_v, unary, Op::v_popcnt8_) X(not_v, unary, Op::v_not_)        \
+  X(sqxtn_v, saturate_narrow, SimdOp::SQShrn) X(uqxtn_v, saturate_narrow, SimdOp::UQShrn)                                    \
+  X(sqxtun_v, saturate_narrow, SimdOp::SQShrun) X(sqxtn_s, saturate_narrow, SimdOp::SQShrn)                                  \
+  X(uqxtn_s, saturate_narrow, SimdOp::UQShrn) X(sqxtun_s, saturate_narrow, SimdOp::SQShrun) X(smaxv, across, Op::v_max_s_)   \
+  X(umaxv, across, Op::v_max_u_) X(sminv, across, Op::v_min_s_) X(uminv, across, Op::v_min_u_) X(addv, across, Op::v_add_)   \
+  X(saddlv, across_long, true) X(uaddlv, across_long, false)
+// clang-format on
 #define X(row, shape, ...) \
   Lift lift_##row(Lifter& l, const fields::row& f) { return shape(l, f, __VA_ARGS__); }
 KILN_ROWS(X)

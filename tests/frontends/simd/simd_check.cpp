@@ -79,6 +79,15 @@ u64 fpsr_mask(const SimdCase& c) {
   return mask;
 }
 
+/// What QEMU is known to do wrong (7.2), found here.
+bool oracle_is_wrong(const SimdCase& c, const char* row) {
+  // Modified immediate with op = o2 = 1 is unallocated.
+  if (!std::strcmp(row, "modimm")) return (c.word & 0x2000f800) == 0x2000f800;
+  // Scalar half to fixed point: a negative result spills sign bits above the sixteenth.
+  if (!std::strcmp(row, "fcvtzs_fix_s")) return ((c.word >> 19) & 15) < 4;
+  return false;
+}
+
 std::string differences(const SimdCase& c, const SimdState& want, const SimdState& got) {
   std::string text;
   char line[200];
@@ -177,7 +186,7 @@ int main(int argc, char** argv) {
     run(vcpu, cases[i], optimised, got, text);
     executed += !got.illegal;
     if (text.empty()) text = differences(cases[i], want[i], got);
-    if (text.empty()) continue;
+    if (text.empty() || oracle_is_wrong(cases[i], all[row_of[i]].name)) continue;
     ++failed;
     auto& entry = failures[all[row_of[i]].name];
     if (entry.first++ == 0) {
