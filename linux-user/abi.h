@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <span>
+#include <string>
 
 #include "ir/guest_desc.h"
 
@@ -33,8 +34,9 @@ struct GuestAbi {
   u8 elf_class, elf_data;
   const ir::GuestDesc* guest;
   unsigned address_bits;  // of the guest's user space
-  u64 hwcap, hwcap2;
-  const char* cpuinfo;  // text of /proc/cpuinfo for one processor, %d is its number
+  u64 (*hwcap)();
+  u64 (*hwcap2)();
+  std::string (*cpuinfo)(unsigned processor);  // /proc/cpuinfo
 
   /// Row for a syscall number, or null.
   const SyscallRow* (*syscall)(u64 number);

@@ -4,8 +4,11 @@
 
 #include <bit>
 #include <cstdio>
+#include <memory>
+#include <string>
 
 #include "frontends/arm/aarch64.h"
+#include "frontends/arm/id_registers.h"
 #include "linux-user/process.h"
 #include "linux-user/syscalls/syscall.h"
 
@@ -221,36 +224,24 @@ constexpr u8 kSigreturnCode[] = {
     0x01, 0x00, 0x00, 0xd4,  // svc #0
 };
 
-// AT_HWCAP (uapi/asm/hwcap.h): only what frontends/arm decodes.
-enum Hwcap : u64 {
-  kFp = 1 << 0,
-  kAsimd = 1 << 1,
-  kAes = 1 << 3,
-  kPmull = 1 << 4,
-  kSha1 = 1 << 5,
-  kSha2 = 1 << 6,
-  kCrc32 = 1 << 7,
-  kAtomics = 1 << 8,
-  kFphp = 1 << 9,
-  kAsimdhp = 1 << 10,
-  kCpuid = 1 << 11,
-  kAsimdrdm = 1 << 12,
-  kJscvt = 1 << 13,
-  kFcma = 1 << 14,
-  kLrcpc = 1 << 15,
-  kDcpop = 1 << 16,
-  kSha3 = 1 << 17,
-  kAsimddp = 1 << 20,
-  kSha512 = 1 << 21,
-  kUscat = 1 << 25,
-  kFlagm = 1 << 27,
-  kSb = 1 << 29,
-};
-constexpr u64 kHwcap = kFp | kAsimd | kCrc32 | kAtomics;
+// /proc/cpuinfo's names of the AT_HWCAP bits, in order (arch/arm64/kernel/cpuinfo.c).
+constexpr const char* kHwcapNames[] = {"fp",      "asimd", "evtstrm", "aes",   "pmull",    "sha1",   "sha2", "crc32",
+                                       "atomics", "fphp",  "asimdhp", "cpuid", "asimdrdm", "jscvt",  "fcma", "lrcpc",
+                                       "dcpop",   "sha3",  "sm3",     "sm4",   "asimddp",  "sha512", "sve",  "asimdfhm",
+                                       "dit",     "uscat", "ilrcpc",  "flagm", "ssbs",     "sb",     "paca", "pacg"};
+constexpr const char* kHwcap2Names[] = {"dcpodp",   "sve2",     "sveaes",  "svepmull", "svebitperm",
+                                        "svesha3",  "svesm4",   "flagm2",  "frint",    "svei8mm",
+                                        "svef32mm", "svef64mm", "svebf16", "i8mm",     "bf16"};
 
-constexpr char kCpuinfo[] =
-    "processor\t: %d\nBogoMIPS\t: 100.00\nFeatures\t: fp asimd crc32 atomics\nCPU implementer\t: 0x00\n"
-    "CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0x051\nCPU revision\t: 0\n\n";
+std::string cpuinfo(unsigned processor) {
+  std::string features;
+  for (unsigned i = 0; i < std::size(kHwcapNames); ++i)
+    if (bit(arm::hwcap(), i)) (features += " ") += kHwcapNames[i];
+  for (unsigned i = 0; i < std::size(kHwcap2Names); ++i)
+    if (bit(arm::hwcap2(), i)) (features += " ") += kHwcap2Names[i];
+  return "processor\t: " + std::to_string(processor) + "\nBogoMIPS\t: 100.00\nFeatures\t:" + features +
+         "\nCPU implementer\t: 0x00\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0x051\nCPU revision\t: 0\n\n";
+}
 
 }  // namespace
 
@@ -264,9 +255,9 @@ const GuestAbi kAbiAarch64 = {
     .elf_data = 1,
     .guest = &arm::kA64,
     .address_bits = 46,
-    .hwcap = kHwcap,
-    .hwcap2 = 0,
-    .cpuinfo = kCpuinfo,
+    .hwcap = arm::hwcap,
+    .hwcap2 = arm::hwcap2,
+    .cpuinfo = cpuinfo,
     .syscall = generic64_syscall,
     .syscall_number = syscall_number,
     .syscall_arg = syscall_arg,

@@ -298,7 +298,7 @@ Result<void> build_stack(Process& process, const std::string& execfn, const std:
 
   const GuestAbi& abi = *process.abi;
   const std::pair<u64, u64> auxv[] = {
-      {AT_HWCAP, abi.hwcap},
+      {AT_HWCAP, abi.hwcap()},
       {AT_PAGESZ, kPageSize},
       {AT_CLKTCK, static_cast<u64>(sysconf(_SC_CLK_TCK))},
       {AT_PHDR, image.phdr},
@@ -313,7 +313,7 @@ Result<void> build_stack(Process& process, const std::string& execfn, const std:
       {AT_EGID, getegid()},
       {AT_SECURE, 0},
       {AT_RANDOM, random_at},
-      {AT_HWCAP2, abi.hwcap2},
+      {AT_HWCAP2, abi.hwcap2()},
       {AT_EXECFN, execfn_at},
       {AT_PLATFORM, platform_at},
       {AT_MINSIGSTKSZ, 4720},

@@ -105,13 +105,7 @@ std::string stat_line(Process& process, const std::string& path) {
 std::string cpuinfo(Process& process) {
   std::string out;
   const long count = sysconf(_SC_NPROCESSORS_ONLN);
-  const std::string pattern = process.abi->cpuinfo;
-  for (long i = 0; i < count; ++i) {
-    std::string one = pattern;
-    const std::size_t at = one.find("%d");
-    if (at != std::string::npos) one.replace(at, 2, std::to_string(i));
-    out += one;
-  }
+  for (long i = 0; i < count; ++i) out += process.abi->cpuinfo(static_cast<unsigned>(i));
   return out;
 }
 

@@ -1,0 +1,89 @@
+// fork, vfork, posix_spawn, execve (programs, scripts), wait, pipes, exit codes.
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "check.h"
+
+extern char** environ;
+static char self[4096];
+
+static int run(char** argv) {
+  const pid_t pid = fork();
+  if (pid == 0) {
+    execv(argv[0], argv);
+    _exit(errno == ENOEXEC ? 98 : 99);
+  }
+  int status = 0;
+  CHECK(waitpid(pid, &status, 0) == pid);
+  return status;
+}
+
+int main(int argc, char** argv) {
+  if (argc > 1 && !strcmp(argv[1], "child")) {
+    if (getenv("MARK") && !strcmp(getenv("MARK"), "7")) return argc + 10;
+    return argc;
+  }
+  if (argc > 1 && !strcmp(argv[1], "from-script")) return argc == 4 && !strcmp(argv[3], "extra") ? 21 : 22;
+  ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+  CHECK(n > 0 && access(self, X_OK) == 0);
+
+  CHECK(run((char*[]){self, "child", "a", "b", 0}) == 4 << 8);
+  setenv("MARK", "7", 1);
+  CHECK(run((char*[]){self, "child", 0}) == 12 << 8);
+
+  char script[] = "/tmp/kiln-script-XXXXXX";
+  const int fd = mkostemp(script, O_CLOEXEC);
+  dprintf(fd, "#! %s from-script\nnothing\n", self);
+  fchmod(fd, 0755);
+  close(fd);
+  CHECK(run((char*[]){script, "extra", 0}) == 21 << 8);
+  unlink(script);
+
+  pid_t pid = vfork();
+  if (pid == 0) _exit(5);
+  int status;
+  CHECK(waitpid(pid, &status, 0) == pid && status == 5 << 8);
+  pid = vfork();
+  if (pid == 0) {
+    execl(self, self, "child", (char*)0);
+    _exit(1);
+  }
+  CHECK(waitpid(pid, &status, 0) == pid && status == 12 << 8);
+
+  CHECK(posix_spawn(&pid, self, 0, 0, (char*[]){self, "child", "x", 0}, environ) == 0);
+  CHECK(waitpid(pid, &status, 0) == pid && status == 13 << 8);
+  CHECK(posix_spawn(&pid, "/does/not/exist", 0, 0, (char*[]){"x", 0}, environ) == ENOENT);
+
+  FILE* pipe = popen("echo from the shell; exit 3", "r");
+  char line[64] = "";
+  CHECK(pipe && fgets(line, sizeof line, pipe) && !strcmp(line, "from the shell\n"));
+  CHECK(pclose(pipe) == 3 << 8);
+  CHECK(system("kill -9 $$") == 9);
+
+  struct utsname name;
+  uname(&name);
+  CHECK(!strcmp(name.machine, "aarch64"));
+
+  siginfo_t info;
+  pid = fork();
+  if (pid == 0) {
+    raise(SIGSTOP);
+    _exit(77);
+  }
+  CHECK(waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+  kill(pid, SIGCONT);
+  CHECK(waitid(P_PID, (id_t)pid, &info, WEXITED) == 0 && info.si_status == 77 && info.si_code == CLD_EXITED);
+
+  char command[256] = "";
+  const int cmdline = open("/proc/self/cmdline", O_RDONLY);
+  CHECK(read(cmdline, command, sizeof command) > 0 && !strcmp(command, argv[0]));
+  close(cmdline);
+  return done();
+}
