@@ -45,6 +45,7 @@ struct SlotLocation {
   u8 reg = 0;                      // index into cached registers: 0..9 (r13 …), 0..7 (xmm)
   u64 constant = 0;                // Constant (low half), or the byte offset in CpuState for Spill
   u64 constant_high = 0;
+  u8 value_bytes = 16;             // only the value's first bytes count, the rest of the slot is zero
 };
 /// The state at one faulting host instruction range [begin, end) (offsets in the code).
 struct RecoveryPoint {

@@ -1,0 +1,155 @@
+// Compares (which leave the host's flags to the next stencil), what consumes them, exits, polls and calls.
+#include "jit/stencil/stencils/frame.h"
+
+namespace kiln::stencil::source {
+
+struct cmp_rr {
+  template <int W, int A, int B> static void run(Frame& f) {
+    if constexpr (W == 0) asm volatile("cmpl %k1,%k0" : : "r"(f.r[A]), "r"(f.r[B]));
+    else asm volatile("cmpq %1,%0" : : "r"(f.r[A]), "r"(f.r[B]));
+  }
+};
+struct cmp_ri {
+  template <int W, int A> static void run(Frame& f) {
+    if constexpr (W == 0) asm volatile("cmpl %1,%k0" : : "r"(f.r[A]), "i"(HOLE_A));
+    else asm volatile("cmpq %1,%0" : : "r"(f.r[A]), "i"(HOLE_A));
+  }
+};
+struct test_rr {
+  template <int W, int A, int B> static void run(Frame& f) {
+    if constexpr (W == 0) asm volatile("testl %k1,%k0" : : "r"(f.r[A]), "r"(f.r[B]));
+    else asm volatile("testq %1,%0" : : "r"(f.r[A]), "r"(f.r[B]));
+  }
+};
+struct test_ri {
+  template <int W, int A> static void run(Frame& f) {
+    if constexpr (W == 0) asm volatile("testl %1,%k0" : : "r"(f.r[A]), "i"(HOLE_A));
+    else asm volatile("testq %1,%0" : : "r"(f.r[A]), "i"(HOLE_A));
+  }
+};
+struct bt_i { template <int A> static void run(Frame& f) { asm volatile("btq %1,%0" : : "r"(f.r[A]), "i"(HOLE_8)); } };
+FAMILY(cmp_rr, 2, 10, 10)
+FAMILY(cmp_ri, 2, 10)
+FAMILY(test_rr, 2, 10, 10)
+FAMILY(test_ri, 2, 10)
+FAMILY(bt_i, 10)
+
+struct ucomi {
+  template <int T, int S, int A, int B> static void run(Frame& f) {
+    if constexpr (T == 0 && S == 0) asm volatile("vucomiss %1,%0" : : "x"(f.v[A]), "x"(f.v[B]));
+    if constexpr (T == 1 && S == 0) asm volatile("vucomisd %1,%0" : : "x"(f.v[A]), "x"(f.v[B]));
+    if constexpr (T == 0 && S == 1) asm volatile("vcomiss %1,%0" : : "x"(f.v[A]), "x"(f.v[B]));
+    if constexpr (T == 1 && S == 1) asm volatile("vcomisd %1,%0" : : "x"(f.v[A]), "x"(f.v[B]));
+  }
+};
+FAMILY(ucomi, 2, 2, 8, 8)
+
+// Conditions are numbered as in the x86 encodings (o no b ae e ne be a s ns p np l ge le g).
+#define CONDITION(use)                                                                             \
+  use(0, "o") use(1, "no") use(2, "b") use(3, "ae") use(4, "e") use(5, "ne") use(6, "be") use(7, "a") \
+  use(8, "s") use(9, "ns") use(10, "p") use(11, "np") use(12, "l") use(13, "ge") use(14, "le") use(15, "g")
+
+struct cmov {
+  template <int C, int D, int S> static void run(Frame& f) {
+#define USE(n, cc) if constexpr (C == n) asm volatile("cmov" cc " %1,%0" : "+r"(f.r[D]) : "r"(f.r[S]));
+    CONDITION(USE)
+#undef USE
+  }
+};
+// The result's upper bytes are cleared after setcc: the register may be one of the compare's operands.
+struct setcc {
+  template <int C, int D> static void run(Frame& f) {
+#define USE(n, cc) if constexpr (C == n) asm volatile("set" cc " %b0\n\tmovzbl %b0,%k0" : "=r"(f.r[D]));
+    CONDITION(USE)
+#undef USE
+  }
+};
+struct jcc {
+  template <int C> static void run(Frame& f) {
+#define USE(n, cc) if constexpr (C == n) asm volatile("j" cc " HOLE_TAKEN");
+    CONDITION(USE)
+#undef USE
+  }
+};
+FAMILY(cmov, 16, 10, 10)
+FAMILY(setcc, 16, 10)
+FAMILY(jcc, 16)
+// ZF && !PF: floating-point equality.
+struct seteq_f { template <int D> static void run(Frame& f) { asm volatile("setnp %%al\n\tsete %b0\n\tandb %%al,%b0\n\tmovzbl %b0,%k0" : "=r"(f.r[D]) : : "rax"); } };
+FAMILY(seteq_f, 10)
+
+struct jmp_taken { template <int...> static void run(Frame&) { asm volatile("jmp HOLE_TAKEN"); __builtin_unreachable(); } };
+FAMILY(jmp_taken)
+// Jump to a 64-bit host address.
+struct jmp_far {
+  template <int...> static void run(Frame&) {
+    asm volatile("movabsq %0,%%rax\n\tjmp *%%rax" : : "i"(HOLE_64) : "rax");
+    __builtin_unreachable();
+  }
+};
+FAMILY(jmp_far)
+// Jump-cache probe: (pc >> 2 & mask) * 16 == (pc & mask << 2) * 4. HOLE_TAKEN is the miss.
+struct probe {
+  template <int A> static void run(Frame& f) {
+    constexpr u32 mask = static_cast<u32>((ir::kJumpCacheEntries - 1) << 2);
+    constexpr s32 low = -static_cast<s32>(ir::kJumpCacheBytes);
+    asm volatile(
+        "movl %k0,%%eax\n\tandl %2,%%eax\n\tcmpq %0,%c3(%1,%%rax,4)\n\tjne HOLE_TAKEN\n\tjmp *%c4(%1,%%rax,4)"
+        : : "r"(f.r[A]), "r"(f.st), "i"(mask), "i"(low), "i"(low + 8) : "rax");
+    __builtin_unreachable();
+  }
+};
+FAMILY(probe, 10)
+
+struct entry_nop { template <int...> static void run(Frame&) { asm volatile(".byte 0x0f,0x1f,0x44,0x00,0x00"); } };
+FAMILY(entry_nop)
+struct poll {
+  template <int...> static void run(Frame& f) {
+    asm volatile("cmpl $0,%c1(%0)\n\tjne HOLE_TAKEN" : : "r"(f.st), "i"(offsetof(ir::CpuState, interrupt)));
+  }
+};
+FAMILY(poll)
+// The counter by absolute address: in the low 2 GiB, or not.
+struct count_near { template <int...> static void run(Frame&) { asm volatile("decl HOLE_A\n\tjz HOLE_TAKEN"); } };
+struct count_far { using kills_t = void;
+  template <int...> static void run(Frame& f) { asm volatile("movabsq %0,%%rax\n\tdecl (%%rax)\n\tjz HOLE_TAKEN" : : "i"(HOLE_64) : "rax"); }
+};
+FAMILY(count_near)
+FAMILY(count_far)
+
+// C call: arguments are in place but for the first; the result stays in rax and xmm0. The stack is aligned for the callee here
+// (rsp % 16 == 8 inside a block).
+struct call_c {
+  template <int...> static void run(Frame& f) {
+    asm volatile("movabsq %1,%%rax\n\tmovq %0,%%rdi\n\tpushq %%rbx\n\tcall *%%rax\n\tpopq %%rbx" : : "r"(f.st), "i"(HOLE_64));
+  }
+};
+FAMILY(call_c)
+// Call of an assembler thunk that keeps every cached register: rax = its argument.
+struct call_thunk {
+  template <int...> static void run(Frame&) { asm volatile("movabsq %0,%%rax\n\tmovabsq %1,%%rbx\n\tcall *%%rbx" : : "i"(HOLE_64), "i"(HOLE_64 + 1)); }
+};
+FAMILY(call_thunk)
+
+// Predicate (ir::Cond) of an image N Z C V in bits 31..28.
+struct nzcv_cond { using kills_t = void;
+  template <int C, int A> static void run(Frame& f) {
+    const u32 n = static_cast<u32>(f.r[A]);
+    constexpr int base = C >= 18 ? C : C & ~1;  // odd ones are the opposites
+    u32 holds = 1;
+    if constexpr (base == 0) holds = n >> 30 & 1;                                   // Eq: Z
+    if constexpr (base == 2) holds = n >> 29 & 1;                                   // Cs: C
+    if constexpr (base == 4) holds = n >> 31;                                       // Mi: N
+    if constexpr (base == 6) holds = n >> 28 & 1;                                   // Vs: V
+    if constexpr (base == 8) holds = (n & 0x60000000) == 0x20000000;                // Hi: C && !Z
+    if constexpr (base == 10) holds = ~(n ^ n << 3) >> 31;                          // Ge: N == V
+    if constexpr (base == 12) holds = ~((n ^ n << 3) | n << 1) >> 31;               // Gt: !Z && N == V
+    if constexpr (base == 18) holds = (n & 0x60000000) != 0;                        // Be: C || Z
+    if constexpr (base == 19) holds = (n & 0x60000000) == 0;                        // Nbe
+    if constexpr (C < 14 && (C & 1)) holds ^= 1;
+    f.r[A] = holds;
+  }
+};
+FAMILY(nzcv_cond, 20, 10)
+
+}  // namespace kiln::stencil::source

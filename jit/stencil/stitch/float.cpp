@@ -1,0 +1,154 @@
+// Floating point. The host computes; a NaN result (or an integer conversion out of range) goes out of line, where
+// ir::eval_pure gives the guest's answer from the same operands.
+#include "jit/stencil/stitch/stitcher.h"
+
+namespace kiln::jit {
+
+namespace {
+constexpr unsigned kV2 = kVecRegs * kVecRegs, kV3 = kV2 * kVecRegs;
+}
+
+bool Stitcher::floating(Value v, const Inst& inst) {
+  const unsigned t = inst.type == Type::F64 || inst.lane == static_cast<u8>(ir::Width::B8) ? 1 : 0;
+  const ir::FpOp f = ir::FpOp::unpack(inst.aux);
+  const auto finish = [&](u8 d, unsigned known = 128) {
+    done_all(inst);
+    bind(v, d, known);
+    return true;
+  };
+  // A scalar result has its first operand's upper bytes; the cold path's are zero.
+  const auto upper = [&](Value a) { return ir::is_float(inst.type) ? state(a).known : 128u; };
+  // d = a op b; d differs from both, which the cold path needs.
+  const auto two = [&](u32 family) {
+    const u8 ra = use(inst.args[0]), rb = use(inst.args[1]);
+    const u8 d = fresh(Vec);
+    emit(family + t * kV3 + d * kV2 + ra * kVecRegs + rb);
+    cold(inst, {ra, rb}, d);
+    return finish(d, upper(inst.args[0]));
+  };
+  const auto one = [&](u32 family) {
+    const u8 ra = use(inst.args[0]);
+    const u8 d = fresh(Vec);
+    emit(family + t * kV2 + d * kVecRegs + ra);
+    cold(inst, {ra}, d);
+    return finish(d);
+  };
+  const auto sign = [&](u32 family) {
+    const u8 ra = use(inst.args[0]);
+    const u8 d = dies(inst.args[0]) ? ra : fresh(Vec);
+    emit(family + t * kV2 + d * kVecRegs + ra);
+    return finish(d, state(inst.args[0]).known);
+  };
+  const auto fused = [&](u32 family) {
+    const u8 ra = use(inst.args[0]), rb = use(inst.args[1]), rc = use(inst.args[2]);
+    const u8 d = fresh(Vec);
+    copy(Vec, d, rc);
+    emit(family + t * kV3 + d * kV2 + ra * kVecRegs + rb);
+    cold(inst, {ra, rb, rc}, d);
+    return finish(d);
+  };
+  const auto two_address = [&](u32 family) {
+    const u8 rb = use(inst.args[1]);
+    const u8 d = take(inst.args[0]);
+    emit(family + t * kV2 + d * kVecRegs + rb);
+    return finish(d);
+  };
+  switch (inst.op) {
+    case Op::fadd_: return two(id::fadd);
+    case Op::fsub_: return two(id::fsub);
+    case Op::fmul_: return two(id::fmul);
+    case Op::fdiv_: return two(id::fdiv);
+    case Op::fsqrt_: return one(id::fsqrt);
+    case Op::fma_: return fused(id::fma);
+    case Op::v_fadd_: return two(id::v_fadd);
+    case Op::v_fsub_: return two(id::v_fsub);
+    case Op::v_fmul_: return two(id::v_fmul);
+    case Op::v_fdiv_: return two(id::v_fdiv);
+    case Op::v_fsqrt_: return one(id::v_fsqrt);
+    case Op::v_fma_: return fused(id::v_fma);
+    case Op::fneg_: return sign(id::fneg);
+    case Op::fabs_: return sign(id::fabs);
+    case Op::v_fneg_: return sign(id::v_fneg);
+    case Op::v_fabs_: return sign(id::v_fabs);
+    case Op::v_fcmpeq_: return two_address(id::v_fcmpeq);
+    case Op::v_fcmpgt_: return two_address(id::v_fcmpgt);
+    case Op::v_fcmpge_: return two_address(id::v_fcmpge);
+    case Op::fmin_:
+    case Op::fminnm_: return two(id::fmin);
+    case Op::fmax_:
+    case Op::fmaxnm_: return two(id::fmax);
+    case Op::fcvt_: {
+      const u8 ra = use(inst.args[0]);
+      const u8 d = fresh(Vec);
+      emit(id::fcvt + t * kV2 + d * kVecRegs + ra);
+      cold(inst, {ra}, d);
+      return finish(d);
+    }
+    case Op::fround_: {
+      if (f.exact || f.round == ir::Round::Away) return false;
+      const u8 ra = use(inst.args[0]);
+      const u8 d = fresh(Vec);
+      const unsigned mode = f.round == ir::Round::Dynamic ? 4 : static_cast<unsigned>(f.round);
+      emit(id::fround + ((mode * 2 + t) * kVecRegs + d) * kVecRegs + ra);
+      cold(inst, {ra}, d);
+      return finish(d);
+    }
+    case Op::f_to_int_: {
+      if (f.is_unsigned || f.round != ir::Round::Zero) return false;
+      const unsigned from64 = type_of(inst.args[0]) == Type::F64 ? 1 : 0;
+      const u8 ra = use(inst.args[0]);
+      const u8 d = fresh(Int);
+      emit(id::f_to_int + (((wide(inst.type) * 2 + from64) * kIntRegs + d) * kVecRegs + ra));
+      cold(inst, {ra}, d);
+      return finish(d, wide(inst.type) ? 64 : 32);
+    }
+    case Op::int_to_f_: {
+      const unsigned w = wide(type_of(inst.args[0]));
+      if (f.is_unsigned && w) return false;
+      const u8 ra = use(inst.args[0]);
+      const u8 d = fresh(Vec);
+      emit(id::int_to_f + (((f.is_unsigned ? 2 : w) * 2 + t) * kVecRegs + d) * kIntRegs + ra);
+      return finish(d, t ? 64 : 32);
+    }
+    case Op::bitcast_: {
+      const Value a = inst.args[0];
+      if (class_of(inst.type) == class_of(type_of(a))) {
+        alias_result(v, a);
+        return true;
+      }
+      const u8 ra = use(a);
+      const u8 d = fresh(class_of(inst.type));
+      if (class_of(inst.type) == Vec) {
+        if (inst.type == Type::F64) emit(id::int64_to_v + d * kIntRegs + ra);
+        else emit(id::int_to_v + d * kIntRegs + ra);
+        return finish(d, ir::type_bits(inst.type));
+      }
+      emit(id::v_to_int + (wide(inst.type) * kIntRegs + d) * kVecRegs + ra);
+      return finish(d, ir::type_bits(inst.type));
+    }
+    case Op::v_to_f_:
+      if (const Value a = inst.args[0]; deferred(a, Op::f_to_v_) && type_of((*block_)[root(a)].args[0]) == inst.type) {
+        alias(v, (*block_)[root(a)].args[0]);
+        done(a);
+      } else {
+        if (state(a).state == State::Deferred) use(a);
+        alias_result(v, a);
+      }
+      return true;
+    case Op::f_to_v_: {
+      const Value a = inst.args[0];
+      const unsigned bits = ir::type_bits(type_of(a));
+      if (state(a).known <= bits) {
+        alias_result(v, a);
+        return true;
+      }
+      const u8 ra = use(a);
+      const u8 d = dies(a) ? ra : fresh(Vec);
+      emit((bits == 64 ? id::v_low64 : id::v_low32) + d * kVecRegs + ra);
+      return finish(d, bits);
+    }
+    default: return false;
+  }
+}
+
+}  // namespace kiln::jit

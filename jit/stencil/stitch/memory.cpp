@@ -1,0 +1,205 @@
+// Loads, stores, atomics.
+#include "jit/stencil/stitch/stitcher.h"
+
+namespace kiln::jit {
+
+using ir::MemOp;
+using ir::Order;
+using ir::Width;
+
+/// Folds a deferred add into the access; afterwards registers are pinned and t may hold the address.
+Stitcher::Address Stitcher::address(Value a, u64 displacement) {
+  Address result;
+  if (!fits32(displacement)) {
+    const u8 base = use(a);
+    const u8 offset = fresh(Int);
+    load_imm(offset, displacement);
+    emit(id::lea_t + base * kIntRegs + offset);
+    result.through_t = true;
+    return result;
+  }
+  result.displacement = displacement;
+  if (deferred(a, Op::add_)) {
+    const Inst& sum = (*block_)[root(a)];
+    Value x = sum.args[0], y = sum.args[1];
+    if (deferred(x, Op::shl_)) std::swap(x, y);
+    unsigned scale = 0;
+    if (deferred(y, Op::shl_)) {
+      const Inst& shifted = (*block_)[root(y)];
+      scale = static_cast<unsigned>(const_of(shifted.args[1]));
+      y = shifted.args[0];
+    }
+    const u8 rx = use(x), ry = use(y);
+    emit(id::lea_t + (scale * kIntRegs + rx) * kIntRegs + ry);
+    result.through_t = true;
+    return result;
+  }
+  result.base = use(a);
+  return result;
+}
+
+void Stitcher::load(Value v, const Inst& inst) {
+  const MemOp m = MemOp::unpack(inst.aux);
+  const unsigned width = static_cast<unsigned>(m.width);
+  const Address from = address(inst.args[0], inst.imm);
+  u32 begin;
+  if (class_of(inst.type) == Vec) {
+    const u8 d = fresh(Vec);
+    begin = here();
+    unsigned known = 128;
+    if (m.width >= Width::B4) {
+      const u32 kind = width - 2;
+      if (from.through_t) emit(id::ldv_t + kind * kVecRegs + d, from.displacement);
+      else emit(id::ldv + (kind * kVecRegs + d) * kIntRegs + from.base, from.displacement);
+      recovery_point(begin);
+      known = kind == 0 ? 32 : kind == 1 ? 64 : 128;
+    } else {
+      const u8 temp = fresh(Int);
+      begin = here();
+      if (from.through_t) emit(id::ld_t + width * kIntRegs + temp, from.displacement);
+      else emit(id::ld + (width * kIntRegs + temp) * kIntRegs + from.base, from.displacement);
+      recovery_point(begin);
+      emit(id::int_to_v + d * kIntRegs + temp);
+      known = 32;
+    }
+    if (m.big_endian) emit(id::v_bswap + (width * kVecRegs + d));
+    done_all(inst);
+    bind(v, d, m.big_endian ? 128 : known);
+    return;
+  }
+  // The address register may be the result's: nothing is written when the access faults.
+  const bool reuse = !from.through_t && dies(inst.args[0]) && !is_const(inst.args[0]);
+  const u8 d = reuse ? from.base : fresh(Int);
+  if (reuse) release(Int, d);
+  u32 kind = width;
+  const bool is64 = inst.type == Type::I64;
+  unsigned known = 8u << width;
+  const bool swap = m.big_endian && m.width != Width::B1;
+  if (m.sign_extend && !swap && known < ir::type_bits(inst.type)) {
+    kind = is64 ? 6 + width : 4 + width;
+    known = is64 ? 64 : 32;
+  }
+  begin = here();
+  if (from.through_t) emit(id::ld_t + kind * kIntRegs + d, from.displacement);
+  else emit(id::ld + (kind * kIntRegs + d) * kIntRegs + from.base, from.displacement);
+  recovery_point(begin);
+  if (swap) {
+    emit(id::bswap + (m.width == Width::B8 ? kIntRegs : 0) + d);
+    if (m.width == Width::B2) emit(id::shr_i + d, 0, 16);
+    if (m.sign_extend && m.width == Width::B2) {
+      emit(id::sext16 + ((is64 ? kIntRegs : 0) + d) * kIntRegs + d);
+      known = is64 ? 64 : 32;
+    } else if (m.sign_extend && m.width == Width::B4 && is64) {
+      emit(id::sext32 + d * kIntRegs + d);
+      known = 64;
+    }
+  }
+  done_all(inst);
+  bind(v, d, known);
+}
+
+void Stitcher::store(const Inst& inst) {
+  const MemOp m = MemOp::unpack(inst.aux);
+  const Value value = inst.args[1];
+  const unsigned width = static_cast<unsigned>(m.width);
+  const bool swap = m.big_endian && m.width != Width::B1;
+  u32 begin;
+  if (state(value).cls == Vec) {
+    if (m.width < Width::B4 || swap) {
+      // Rare: by way of an integer register, or a byte-swapped copy.
+      u8 source = use(value);
+      if (swap && m.width == Width::B16) {
+        const u8 copied = fresh(Vec);
+        copy(Vec, copied, source);
+        emit(id::v_bswap + (width * kVecRegs + copied));
+        const Address to = address(inst.args[0], inst.imm);
+        begin = here();
+        if (to.through_t) emit(id::stv_t + 2 * kVecRegs + copied, to.displacement);
+        else emit(id::stv + (2 * kIntRegs + to.base) * kVecRegs + copied, to.displacement);
+      } else {
+        const u8 temp = fresh(Int);
+        emit(id::v_to_int + (1 * kIntRegs + temp) * kVecRegs + source);
+        if (swap) emit(id::bswap + (m.width == Width::B8 ? kIntRegs : 0) + temp);
+        if (swap && m.width == Width::B2) emit(id::shr_i + temp, 0, 16);
+        const Address to = address(inst.args[0], inst.imm);
+        begin = here();
+        if (to.through_t) emit(id::st_t + width * kIntRegs + temp, to.displacement);
+        else emit(id::st_ + (width * kIntRegs + to.base) * kIntRegs + temp, to.displacement);
+      }
+      recovery_point(begin);
+    } else {
+      const u8 source = use(value);
+      const Address to = address(inst.args[0], inst.imm);
+      const u32 kind = width - 2;
+      begin = here();
+      if (to.through_t) emit(id::stv_t + kind * kVecRegs + source, to.displacement);
+      else emit(id::stv + (kind * kIntRegs + to.base) * kVecRegs + source, to.displacement);
+      recovery_point(begin);
+    }
+  } else if (is_const(value) && !swap && state(value).reg == kNoReg && !deferred(inst.args[0], Op::add_) && fits32(inst.imm) &&
+             (m.width != Width::B8 || fits32(const_of(value)))) {
+    const Address to = address(inst.args[0], inst.imm);
+    begin = here();
+    emit(id::st_i + width * kIntRegs + to.base, to.displacement, const_of(value));
+    recovery_point(begin);
+  } else {
+    u8 source;
+    if (swap) {
+      source = take(value);
+      emit(id::bswap + (m.width == Width::B8 ? kIntRegs : 0) + source);
+      if (m.width == Width::B2) emit(id::shr_i + source, 0, 16);
+    } else {
+      source = use(value);
+    }
+    const Address to = address(inst.args[0], inst.imm);
+    begin = here();
+    if (to.through_t) emit(id::st_t + width * kIntRegs + source, to.displacement);
+    else emit(id::st_ + (width * kIntRegs + to.base) * kIntRegs + source, to.displacement);
+    recovery_point(begin);
+  }
+  if (m.order == Order::SeqCst) emit(id::mfence);
+  done_all(inst);
+}
+
+void Stitcher::atomic(Value v, const Inst& inst) {
+  if (inst.op == Op::fence_) {
+    // x86 orders everything but a store before a later load; for less than SeqCst there is nothing to do.
+    if (inst.aux == static_cast<u32>(Order::SeqCst)) emit(id::mfence);
+    return;
+  }
+  const MemOp m = MemOp::unpack(inst.aux);
+  const u32 width = static_cast<u32>(m.width);
+  if (m.width > Width::B8 || m.big_endian)
+    stitch_failure("atomic access not supported: 16 bytes or big-endian", ir::op_info(inst.op).name);
+  u8 base = use(inst.args[0]);
+  if (inst.imm) {
+    const u8 sum = fresh(Int);
+    if (!fits32(inst.imm)) stitch_failure("atomic access with a large displacement", "imm");
+    emit(id::lea_ri + (kIntRegs + sum) * kIntRegs + base, inst.imm);
+    base = sum;
+  }
+  if (inst.op == Op::atomic_rmw_) {
+    const u8 operand = use(inst.args[1]);
+    const u8 d = fresh(Int);
+    // Result through t: registers for every kind, width, address and operand.
+    const u32 begin = here();
+    emit(id::rmw + ((static_cast<u32>(m.rmw) * 4 + width) * kIntRegs + base) * kIntRegs + operand);
+    recovery_point(begin);
+    emit(id::mov_rt + d);
+    done_all(inst);
+    bind(v, d, 8u << width);
+    return;
+  }
+  const u8 expected = use(inst.args[1]);
+  const u8 desired = use(inst.args[2]);
+  emit(id::mov_tr + expected);
+  const u32 begin = here();
+  emit(id::cas + (width * kIntRegs + base) * kIntRegs + desired);
+  recovery_point(begin);
+  const u8 d = fresh(Int);
+  emit(id::mov_rt + d);
+  done_all(inst);
+  bind(v, d, 8u << width);
+}
+
+}  // namespace kiln::jit

@@ -1,0 +1,1 @@
+#include "jit/stencil/tier1.h"
