@@ -74,6 +74,7 @@ void Engine::Impl::recover(ThreadRecord& thread) {
           break;
         case SlotLocation::Kind::Spill: std::memcpy(&value, base + slot.constant, 16); break;
       }
+      std::memset(value.b + slot.value_bytes, 0, sizeof value.b - slot.value_bytes);  // lazily widened values
     }
     for (std::size_t i = 0; i < values.size(); ++i)
       std::memcpy(base + point.dirty[i].slot_offset, &values[i], ir::type_bits(point.dirty[i].type) / 8);
