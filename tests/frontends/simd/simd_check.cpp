@@ -1,6 +1,8 @@
-// simd_check: every fp_*, simd_* and crypto row on random words and states, lifted and interpreted, against an oracle's answers.
-//   simd_check --oracle 'qemu-aarch64-static ./simd_oracle' [--count N] [--seed S] [--rows SUBSTRING] [--plain]
-// --plain interprets the block as lifted; otherwise it is optimised first. Prints differences by row; exit status 1 if any.
+// simd_check: every fp_*, simd_* and crypto row on random words and states, lifted and interpreted, against an oracle's
+// answers.
+//   simd_check --oracle 'qemu-aarch64-static ./simd_oracle' [--count N] [--seed S] [--rows SUBSTRING] [--how HOW]
+// HOW: plain (interpret the block as lifted), optimised (interpret the optimised block), tier1, tier2 (the engine). Prints
+// differences by row; exit status 1 if any.
 #include <immintrin.h>
 #include <unistd.h>
 
@@ -8,6 +10,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,6 +19,7 @@
 #include "frontends/arm/fpcr.h"
 #include "ir/interpreter.h"
 #include "ir/passes/passes.h"
+#include "jit/engine/engine.h"
 #include "tests/frontends/simd/simd_case.h"
 
 using namespace kiln;
@@ -24,6 +28,9 @@ using namespace kiln::arm;
 namespace {
 
 constexpr GuestAddr kPc = 0x1000;
+
+enum class How { Plain, Optimised, Tier1, Tier2 };
+constexpr u32 kBreak = 0xd4200000;
 
 struct OneWord : ir::CodeSource {
   u32 word = 0;
@@ -39,40 +46,86 @@ A64State* make_vcpu() {
   return reinterpret_cast<A64State*>(static_cast<char*>(p) + ir::kJumpCacheBytes);
 }
 
-void run(A64State* s, const SimdCase& c, bool optimised, SimdState& out, std::string& complaint) {
+void enter(A64State* s, const SimdCase& c, GuestAddr pc) {
   SimdState in;
   make_state(&in, c.seed);
-  std::memset(static_cast<void*>(s), 0, sizeof *s);
-  kA64.reset(s);
   std::memcpy(s->v, in.v, sizeof in.v);
   std::memcpy(s->x, in.x, sizeof in.x);
+  s->fpsr = 0;
+  s->mxcsr = 0x1f80;
   set_nzcv(*s, static_cast<u32>(in.nzcv));
   set_fpcr(*s, c.fpcr);
-  s->pc = kPc;
+  s->pc = pc;
+}
+void leave(const A64State& s, SimdState& out) {
+  std::memcpy(out.v, s.v, sizeof out.v);
+  std::memcpy(out.x, s.x, sizeof out.x);
+  out.nzcv = nzcv_of(s);
+  out.fpsr = fpsr_of(s);
+}
+
+void interpret(A64State* s, const SimdCase& c, bool optimised, SimdState& out, std::string& complaint) {
+  std::memset(static_cast<void*>(s), 0, sizeof *s);
+  kA64.reset(s);
+  enter(s, c, kPc);
   OneWord code;
   code.word = c.word;
   ir::Block block;
   kA64.lift(code, kPc, s->mode, {.max_insns = 1}, block);
   if (optimised) ir::optimise(block);
   complaint = ir::verify(block);
-  std::memset(&out, 0, sizeof out);
   if (!complaint.empty()) return;
   _mm_setcsr(s->mxcsr);
   ir::interpret(block, s);
   s->mxcsr = _mm_getcsr();
   _mm_setcsr(0x1f80);
-  if (s->exit_kind == static_cast<u32>(ir::ExitKind::Undefined)) {
-    out.illegal = 1;
-    return;
-  }
-  std::memcpy(out.v, s->v, sizeof out.v);
-  std::memcpy(out.x, s->x, sizeof out.x);
-  out.nzcv = nzcv_of(*s);
-  out.fpsr = fpsr_of(*s);
+  if (s->exit_kind == static_cast<u32>(ir::ExitKind::Undefined)) out.illegal = 1;
+  else leave(*s, out);
 }
 
-/// Bits of FPSR that are known to differ (ir/semantics_fp.h): flushing tells less and more than A64, and so does the host's idea of
-/// when a result is tiny.
+/// All cases as guest code, each word followed by a breakpoint, for the engine.
+class Tier {
+ public:
+  Tier(jit::TierChoice tier, const std::vector<SimdCase>& cases) {
+    for (const SimdCase& c : cases) space_.words.insert(space_.words.end(), {c.word, kBreak});
+    config_.tier = tier;
+    config_.log = &log_;
+    config_.hot_threshold = 1;
+    config_.synchronous_tier2 = true;
+    engine_ = std::make_unique<jit::Engine>(config_, kA64, space_);
+    cpu_ = static_cast<A64State*>(engine_->create_cpu());
+  }
+  ~Tier() { engine_->destroy_cpu(cpu_); }
+  void run(const SimdCase& c, std::size_t index, SimdState& out) {
+    const GuestAddr pc = kPc + 8 * index;
+    enter(cpu_, c, pc);
+    engine_->run(cpu_);
+    if (cpu_->exit_kind == static_cast<u32>(ir::ExitKind::Undefined)) out.illegal = 1;
+    else leave(*cpu_, out);
+  }
+
+ private:
+  struct Space : jit::AddressSpace {
+    std::vector<u32> words;
+    std::size_t fetch(GuestAddr pc, u8* out, std::size_t size) override {
+      if (pc < kPc || pc >= kPc + 4 * words.size()) return 0;
+      size = std::min<std::size_t>(size, kPc + 4 * words.size() - pc);
+      std::memcpy(out, reinterpret_cast<const u8*>(words.data()) + (pc - kPc), size);
+      return size;
+    }
+    HostAddr base() const override { return 0; }
+    void protect_code(GuestAddr) override {}
+    void unprotect_code(GuestAddr) override {}
+  };
+  Log log_;
+  jit::EngineConfig config_;
+  Space space_;
+  std::unique_ptr<jit::Engine> engine_;
+  A64State* cpu_ = nullptr;
+};
+
+/// Bits of FPSR that are known to differ (ir/semantics_fp.h): flushing tells less and more than A64, and so does the host's
+/// idea of when a result is tiny.
 u64 fpsr_mask(const SimdCase& c) {
   u64 mask = ~u64{1 << 3};  // UFC: tininess after rounding
   if (c.fpcr & kFpcrFz) mask &= ~u64{1 << 4 | 1 << 7};
@@ -92,12 +145,14 @@ std::string differences(const SimdCase& c, const SimdState& want, const SimdStat
   std::string text;
   char line[200];
   if (want.illegal != got.illegal) {
-    std::snprintf(line, sizeof line, "    oracle %s, Kiln %s\n", want.illegal ? "undefined" : "executes", got.illegal ? "undefined" : "executes");
+    std::snprintf(line, sizeof line, "    oracle %s, Kiln %s\n", want.illegal ? "undefined" : "executes",
+                  got.illegal ? "undefined" : "executes");
     return line;
   }
   for (unsigned i = 0; i < 32; ++i) {
     if (want.v[i][0] == got.v[i][0] && want.v[i][1] == got.v[i][1]) continue;
-    std::snprintf(line, sizeof line, "    v%u: want %016lx:%016lx got %016lx:%016lx\n", i, want.v[i][1], want.v[i][0], got.v[i][1], got.v[i][0]);
+    std::snprintf(line, sizeof line, "    v%u: want %016lx:%016lx got %016lx:%016lx\n", i, want.v[i][1], want.v[i][0],
+                  got.v[i][1], got.v[i][0]);
     text += line;
   }
   for (unsigned i = 0; i < 28; ++i) {
@@ -121,15 +176,17 @@ std::string differences(const SimdCase& c, const SimdState& want, const SimdStat
 int main(int argc, char** argv) {
   std::string oracle, rows = "";
   u64 count = 20000, seed = static_cast<u64>(std::time(nullptr));
-  bool optimised = true;
+  How how = How::Optimised;
   for (int i = 1; i < argc; ++i) {
     const std::string a = argv[i];
-    if (a == "--plain") optimised = false;
-    else if (i + 1 == argc) return std::fprintf(stderr, "%s needs a value\n", argv[i]), 2;
+    if (i + 1 == argc) return std::fprintf(stderr, "%s needs a value\n", argv[i]), 2;
     else if (a == "--oracle") oracle = argv[++i];
     else if (a == "--count") count = std::strtoull(argv[++i], nullptr, 0);
     else if (a == "--seed") seed = std::strtoull(argv[++i], nullptr, 0);
-    else if (a == "--rows") rows = argv[++i];
+    else if (a == "--how") {
+      const std::string h = argv[++i];
+      how = h == "plain" ? How::Plain : h == "tier1" ? How::Tier1 : h == "tier2" ? How::Tier2 : How::Optimised;
+    } else if (a == "--rows") rows = argv[++i];
     else return std::fprintf(stderr, "unknown option %s\n", argv[i]), 2;
   }
   std::vector<int> chosen;
@@ -169,7 +226,8 @@ int main(int argc, char** argv) {
   FILE* out = std::fopen(case_file.c_str(), "wb");
   std::fwrite(cases.data(), sizeof(SimdCase), cases.size(), out);
   std::fclose(out);
-  if (std::system((oracle + " " + case_file + " " + result_file).c_str()) != 0) return std::fprintf(stderr, "the oracle failed\n"), 2;
+  if (std::system((oracle + " " + case_file + " " + result_file).c_str()) != 0)
+    return std::fprintf(stderr, "the oracle failed\n"), 2;
   std::vector<SimdState> want(cases.size());
   FILE* in = std::fopen(result_file.c_str(), "rb");
   const std::size_t answers = in ? std::fread(want.data(), sizeof(SimdState), want.size(), in) : 0;
@@ -178,12 +236,16 @@ int main(int argc, char** argv) {
   if (answers != want.size()) return std::fprintf(stderr, "the oracle answered %zu of %zu cases\n", answers, want.size()), 2;
 
   A64State* vcpu = make_vcpu();
+  std::unique_ptr<Tier> tier;
+  if (how == How::Tier1 || how == How::Tier2)
+    tier = std::make_unique<Tier>(how == How::Tier1 ? jit::TierChoice::One : jit::TierChoice::Two, cases);
   std::map<std::string, std::pair<unsigned, std::string>> failures;
   u64 failed = 0, executed = 0;
   for (std::size_t i = 0; i < cases.size(); ++i) {
-    SimdState got;
+    SimdState got{};
     std::string text;
-    run(vcpu, cases[i], optimised, got, text);
+    if (tier) tier->run(cases[i], i, got);
+    else interpret(vcpu, cases[i], how == How::Optimised, got, text);
     executed += !got.illegal;
     if (text.empty()) text = differences(cases[i], want[i], got);
     if (text.empty() || oracle_is_wrong(cases[i], all[row_of[i]].name)) continue;
@@ -197,7 +259,8 @@ int main(int argc, char** argv) {
       std::snprintf(line, sizeof line, "    word %08x fpcr %08x case %zu\n", w, cases[i].fpcr, i);
       entry.second = line;
       for (unsigned r : {w & 31, (w >> 5) & 31, (w >> 16) & 31}) {
-        std::snprintf(line, sizeof line, "    before v%u %016lx:%016lx x%u %016lx\n", r, before.v[r][1], before.v[r][0], r, r < 28 ? before.x[r] : 0);
+        std::snprintf(line, sizeof line, "    before v%u %016lx:%016lx x%u %016lx\n", r, before.v[r][1], before.v[r][0], r,
+                      r < 28 ? before.x[r] : 0);
         entry.second += line;
       }
       entry.second += text;
