@@ -67,7 +67,7 @@ TEST_P(EngineTest, LoopEndsWithExactState) {
   EXPECT_EQ(engine.run(cpu), ExitKind::Syscall);
   EXPECT_EQ(cpu->pc, 0x100cu);
   EXPECT_EQ(cpu->exit_value, 7u);
-  EXPECT_EQ(cpu->r[3], 100000u * 100001u / 2);
+  EXPECT_EQ(cpu->r[3], 100000ull * 100001 / 2);
   engine.destroy_cpu(cpu);
 }
 
@@ -178,7 +178,7 @@ TEST_P(EngineTest, FourThreadsWhileOneInvalidates) {
         cpu->r[2] = 3000;
         ExitKind kind;
         while ((kind = engine.run(cpu)) == ExitKind::Interrupt) __atomic_store_n(&cpu->interrupt, 0, __ATOMIC_RELEASE);
-        if (kind != ExitKind::Syscall || cpu->r[3] != 3000u * 3001u / 2) ++wrong;
+        if (kind != ExitKind::Syscall || cpu->r[3] != 3000ull * 3001 / 2) ++wrong;
       }
       engine.destroy_cpu(cpu);
     });
