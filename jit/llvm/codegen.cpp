@@ -1,7 +1,5 @@
 #include "jit/llvm/codegen.h"
 
-#include "jit/llvm/constructors.h"
-
 #include <llvm/Analysis/AliasAnalysis.h>
 #include <llvm/Analysis/AssumptionCache.h>
 #include <llvm/Analysis/BasicAliasAnalysis.h>
@@ -30,6 +28,8 @@
 #include <llvm/Transforms/Utils/PromoteMemToReg.h>
 
 #include <vector>
+
+#include "jit/llvm/constructors.h"
 
 namespace kiln::jit {
 
@@ -120,6 +120,9 @@ void CodeGenerator::optimise(llvm::Function& function) {
   loop_passes.addPass(LICMPass(LICMOptions()));
   passes.addPass(createFunctionToLoopPassAdaptor(std::move(loop_passes), /*UseMemorySSA=*/true));
   passes.run(function, functions);
+  // The passes above had to know; the code generator goes by the intrinsics themselves and would only add a `wait` after every
+  // inline asm, for the sake of the x87.
+  function.removeFnAttr(Attribute::StrictFP);
 }
 
 Result<llvm::SmallVector<char, 0>> CodeGenerator::emit(llvm::Module& module) {

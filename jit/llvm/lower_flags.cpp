@@ -8,11 +8,28 @@ namespace kiln::jit {
 
 using namespace ir;
 
-void RegionLowering::lower_set_flags(const Inst& maker) {
+void RegionLowering::lower_get_flags(ir::Value v) {
+  flags_read_[v] = {flags_kind_, read_slot(flags_slots_), read_slot(flags_slots_ + 1), read_slot(flags_slots_ + 2)};
+}
+
+RegionLowering::FlagsRecord RegionLowering::flags_record(ir::Value v) {
+  if (auto it = flags_read_.find(v); it != flags_read_.end()) return it->second;
+  if (failure_.empty()) failure_ = std::string("tier 2: flags of ") + op_info((*block_)[v].op).name + " are not lowered";
+  return {FlagsKind::Image, b_.getInt32(0), b_.getInt64(0), b_.getInt64(0)};
+}
+
+void RegionLowering::lower_set_flags(ir::Value flags) {
+  const Inst& maker = (*block_)[flags];
   FlagsKind kind = FlagsKind::Image;
-  LValue b = b_.getInt64(0);
-  LValue a = nullptr;
-  if (maker.op == Op::get_flags_) return;  // the record it already holds
+  LValue a = nullptr, b = nullptr;
+  if (maker.op == Op::get_flags_) {
+    const FlagsRecord& record = flags_record(flags);
+    write_slot(flags_slots_, record.kind);
+    write_slot(flags_slots_ + 1, record.a);
+    write_slot(flags_slots_ + 2, record.b);
+    flags_kind_.reset();  // find_entry_facts() does not follow copies either
+    return;
+  }
   const bool is64 = arg_type(maker, 0) == Type::I64;
   a = zext64(maker.args[0]);
   switch (maker.op) {
@@ -32,18 +49,17 @@ void RegionLowering::lower_set_flags(const Inst& maker) {
   }
   write_slot(flags_slots_, b_.getInt32(static_cast<u32>(kind)));
   write_slot(flags_slots_ + 1, a);
-  write_slot(flags_slots_ + 2, b);
+  if (b) write_slot(flags_slots_ + 2, b);  // one-operand kinds leave it as it is
   flags_kind_ = kind;
 }
 
-llvm::Value* RegionLowering::lower_cond(Cond cond) {
+llvm::Value* RegionLowering::lower_cond(const FlagsRecord& record, Cond cond) {
   if (cond == Cond::Al) return b_.getTrue();
   const u32 number = static_cast<u32>(cond);
-  if (flags_kind_) {
-    LValue a = read_slot(flags_slots_ + 1);
-    LValue b = read_slot(flags_slots_ + 2);
+  if (record.known) {
+    LValue a = record.a, b = record.b;
     auto narrow = [&](LValue v) { return b_.CreateTrunc(v, b_.getInt32Ty()); };
-    switch (*flags_kind_) {
+    switch (*record.known) {
       case FlagsKind::Sub32: a = narrow(a), b = narrow(b); [[fallthrough]];
       case FlagsKind::Sub64:
         switch (cond) {
@@ -71,8 +87,8 @@ llvm::Value* RegionLowering::lower_cond(Cond cond) {
           case Cond::Lt: return b_.CreateIsNeg(a);
           case Cond::Pl:
           case Cond::Ge: return b_.CreateIsNotNeg(a);
-          case Cond::Gt: return b_.CreateICmpSGT(a, constant(*flags_kind_ == FlagsKind::Logic64 ? Type::I64 : Type::I32, 0));
-          case Cond::Le: return b_.CreateICmpSLE(a, constant(*flags_kind_ == FlagsKind::Logic64 ? Type::I64 : Type::I32, 0));
+          case Cond::Gt: return b_.CreateICmpSGT(a, constant(*record.known == FlagsKind::Logic64 ? Type::I64 : Type::I32, 0));
+          case Cond::Le: return b_.CreateICmpSLE(a, constant(*record.known == FlagsKind::Logic64 ? Type::I64 : Type::I32, 0));
           case Cond::Cs:
           case Cond::Vs:
           case Cond::Hi: return b_.getFalse();
@@ -100,7 +116,7 @@ llvm::Value* RegionLowering::lower_cond(Cond cond) {
     }
   }
   // From the image: each predicate is a few bit tests; the last bit of the number inverts it.
-  LValue nzcv = lower_flags_value();
+  LValue nzcv = lower_flags_value(record);
   auto flag = [&](unsigned bit) { return b_.CreateTrunc(b_.CreateLShr(nzcv, bit), b_.getInt1Ty()); };
   LValue n = flag(31), z = flag(30), c = flag(29), v = flag(28);
   LValue holds = nullptr;
@@ -120,38 +136,64 @@ llvm::Value* RegionLowering::lower_cond(Cond cond) {
   return number & 1 ? b_.CreateNot(holds) : holds;
 }
 
-llvm::Value* RegionLowering::lower_flags_value() {
-  LValue a = read_slot(flags_slots_ + 1);
-  LValue b = read_slot(flags_slots_ + 2);
-  if (flags_kind_) {
-    const FlagsKind kind = *flags_kind_;
-    if (kind == FlagsKind::Image) return b_.CreateAnd(b_.CreateTrunc(a, b_.getInt32Ty()), b_.getInt32(0xf0000000));
-    const bool is64 = kind == FlagsKind::Add64 || kind == FlagsKind::Sub64 || kind == FlagsKind::Logic64;
-    const bool is32 = kind == FlagsKind::Add32 || kind == FlagsKind::Sub32 || kind == FlagsKind::Logic32;
-    if (is64 || is32) {
-      if (is32) a = b_.CreateTrunc(a, b_.getInt32Ty()), b = b_.CreateTrunc(b, b_.getInt32Ty());
-      LValue result = a, carry = b_.getFalse(), overflow = b_.getFalse();
-      if (kind == FlagsKind::Add32 || kind == FlagsKind::Add64) {
-        result = b_.CreateAdd(a, b);
-        carry = b_.CreateICmpULT(result, a);
-        overflow = b_.CreateIsNeg(b_.CreateAnd(b_.CreateXor(a, result), b_.CreateXor(b, result)));
-      } else if (kind == FlagsKind::Sub32 || kind == FlagsKind::Sub64) {
-        result = b_.CreateSub(a, b);
-        carry = b_.CreateICmpUGE(a, b);
-        overflow = b_.CreateIsNeg(b_.CreateAnd(b_.CreateXor(a, b), b_.CreateXor(a, result)));
-      }
-      auto at = [&](LValue flag, unsigned bit) { return b_.CreateShl(b_.CreateZExt(flag, b_.getInt32Ty()), bit); };
-      LValue nz = b_.CreateOr(at(b_.CreateIsNeg(result), 31), at(b_.CreateIsNull(result), 30));
-      return b_.CreateOr(nz, b_.CreateOr(at(carry, 29), at(overflow, 28)));
-    }
+llvm::Value* RegionLowering::nzcv(LValue result, LValue carry, LValue overflow) {
+  auto at = [&](LValue flag, unsigned bit) { return b_.CreateShl(b_.CreateZExt(flag, b_.getInt32Ty()), bit); };
+  LValue nz = b_.CreateOr(at(b_.CreateIsNeg(result), 31), at(b_.CreateIsNull(result), 30));
+  return b_.CreateOr(nz, b_.CreateOr(at(carry, 29), at(overflow, 28)));
+}
+
+llvm::Value* RegionLowering::nzcv_of_add(LValue a, LValue b, LValue carry_in) {
+  LValue sum = b_.CreateAdd(a, b);
+  LValue result = sum, carry = b_.CreateICmpULT(sum, a);
+  if (carry_in) {
+    result = b_.CreateAdd(sum, b_.CreateZExt(carry_in, a->getType()));
+    carry = b_.CreateOr(carry, b_.CreateICmpULT(result, sum));
   }
+  return nzcv(result, carry, b_.CreateIsNeg(b_.CreateAnd(b_.CreateXor(a, result), b_.CreateXor(b, result))));
+}
+
+llvm::Value* RegionLowering::nzcv_of_sub(LValue a, LValue b) {
+  LValue result = b_.CreateSub(a, b);
+  return nzcv(result, b_.CreateICmpUGE(a, b), b_.CreateIsNeg(b_.CreateAnd(b_.CreateXor(a, b), b_.CreateXor(a, result))));
+}
+
+llvm::Value* RegionLowering::lower_nzcv(const Inst& inst) {
+  switch (inst.op) {
+    case Op::nzcv_add_: return nzcv_of_add(arg(inst, 0), arg(inst, 1), nullptr);
+    case Op::nzcv_sub_: return nzcv_of_sub(arg(inst, 0), arg(inst, 1));
+    case Op::nzcv_adc_: return nzcv_of_add(arg(inst, 0), arg(inst, 1), arg(inst, 2));
+    case Op::nzcv_fcmp_: {
+      // The first compare raises what there is to raise.
+      LValue a = arg(inst, 0), b = arg(inst, 1);
+      LValue unordered = strict_compare(a, b, "uno", (inst.aux & 1) != 0);
+      LValue equal = strict_compare(a, b, "oeq", false), less = strict_compare(a, b, "olt", false);
+      LValue ordered = b_.CreateSelect(less, b_.getInt32(0x80000000), b_.getInt32(0x20000000));
+      return b_.CreateSelect(unordered, b_.getInt32(0x30000000), b_.CreateSelect(equal, b_.getInt32(0x60000000), ordered));
+    }
+    default: return nullptr;
+  }
+}
+
+llvm::Value* RegionLowering::lower_flags_value(const FlagsRecord& record) {
+  LValue a = record.a, b = record.b;
+  auto narrow = [&](LValue v) { return b_.CreateTrunc(v, b_.getInt32Ty()); };
+  if (record.known) switch (*record.known) {
+      case FlagsKind::Image: return b_.CreateAnd(narrow(a), b_.getInt32(0xf0000000));
+      case FlagsKind::Add32: return nzcv_of_add(narrow(a), narrow(b), nullptr);
+      case FlagsKind::Add64: return nzcv_of_add(a, b, nullptr);
+      case FlagsKind::Sub32: return nzcv_of_sub(narrow(a), narrow(b));
+      case FlagsKind::Sub64: return nzcv_of_sub(a, b);
+      case FlagsKind::Logic32: return nzcv(narrow(a), b_.getFalse(), b_.getFalse());
+      case FlagsKind::Logic64: return nzcv(a, b_.getFalse(), b_.getFalse());
+      default: break;
+    }
   // Set before the region was entered (or by a helper): only the record knows its kind.
   auto* type = llvm::FunctionType::get(b_.getInt32Ty(), {b_.getInt32Ty(), b_.getInt64Ty(), b_.getInt64Ty()}, false);
   llvm::FunctionCallee function = runtime_function("flags_value", &runtime::flags_value, type);
   auto* callee = llvm::cast<llvm::Function>(function.getCallee());
   callee->setDoesNotAccessMemory();
   callee->setWillReturn();
-  return b_.CreateCall(function, {read_slot(flags_slots_), a, b});
+  return b_.CreateCall(function, {record.kind, a, b});
 }
 
 }  // namespace kiln::jit

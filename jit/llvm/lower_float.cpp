@@ -41,7 +41,7 @@ llvm::Value* RegionLowering::eval_cold(const Inst& inst, LValue condition, llvm:
   llvm::BasicBlock* join = new_block("");
   b_.CreateBr(join);
   b_.SetInsertPoint(cold);
-  LValue exact = inst.type == Type::V128 ? lower_fallback(inst) : eval_scalar(inst);
+  LValue exact = inst.type == Type::V128 ? eval_any(inst) : eval_scalar(inst);
   llvm::BasicBlock* cold_end = b_.GetInsertBlock();
   b_.CreateBr(join);
   b_.SetInsertPoint(join);
@@ -90,13 +90,16 @@ llvm::Value* RegionLowering::lower_min_max(const Inst& inst) {
   LValue a = arg(inst, 0), b = arg(inst, 1);
   const bool is_max = inst.op == Op::fmax_ || inst.op == Op::fmaxnm_;
   // minsd & co. raise Invalid for quiet NaNs and do not order the zeros, so: NaNs go out of line, equal operands (which differ
-  // in nothing but the sign of zero) are combined bitwise, the rest is a quiet compare and a choice.
+  // in nothing but the sign of zero) are combined bitwise, the rest is a quiet compare and a choice. The multiplication flushes
+  // a denormal operand if the guest wants that, and changes nothing otherwise.
   return eval_cold(inst, strict_compare(a, b, "uno", false), [&] {
     auto* bits = b_.getIntNTy(type_bits(inst.type));
     LValue x = b_.CreateBitCast(a, bits), y = b_.CreateBitCast(b, bits);
     LValue equal = b_.CreateBitCast(is_max ? b_.CreateAnd(x, y) : b_.CreateOr(x, y), a->getType());
     LValue first = strict_compare(a, b, is_max ? "ogt" : "olt", false);
-    return b_.CreateSelect(strict_compare(a, b, "oeq", false), equal, b_.CreateSelect(first, a, b));
+    LValue chosen = b_.CreateSelect(strict_compare(a, b, "oeq", false), equal, b_.CreateSelect(first, a, b));
+    LValue one = llvm::ConstantFP::get(a->getType(), 1.0);
+    return strict(llvm::Intrinsic::experimental_constrained_fmul, a->getType(), {chosen, one}, true);
   });
 }
 

@@ -56,7 +56,15 @@ llvm::Value* RegionLowering::lower_vector(const Inst& inst) {
     case Op::v_bsl_: return b_.CreateOr(b_.CreateAnd(raw(0), raw(1)), b_.CreateAnd(b_.CreateNot(raw(0)), raw(2)));
     case Op::v_add_: return done(b_.CreateAdd(lanes(0), lanes(1)));
     case Op::v_sub_: return done(b_.CreateSub(lanes(0), lanes(1)));
-    case Op::v_mul_: return done(b_.CreateMul(lanes(0), lanes(1)));
+    case Op::v_mul_: {
+      if (bits != 8) return done(b_.CreateMul(lanes(0), lanes(1)));
+      // Even and odd bytes as words; LLVM's own way is through 256 bits.
+      auto* words = FixedVectorType::get(b_.getInt16Ty(), 8);
+      LValue x = b_.CreateBitCast(raw(0), words), y = b_.CreateBitCast(raw(1), words);
+      LValue even = b_.CreateAnd(b_.CreateMul(x, y), ConstantInt::get(words, 0xff));
+      LValue odd = b_.CreateShl(b_.CreateMul(b_.CreateLShr(x, 8), b_.CreateLShr(y, 8)), 8);
+      return done(b_.CreateOr(even, odd));
+    }
     case Op::v_neg_: return done(b_.CreateNeg(lanes(0)));
     case Op::v_abs_: return done(b_.CreateIntrinsic(Intrinsic::abs, {type}, {lanes(0), b_.getFalse()}));
     case Op::v_shl_: return shift(Instruction::Shl);

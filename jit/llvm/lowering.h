@@ -99,12 +99,24 @@ class RegionLowering {
   LValue lower_vector_float(const ir::Inst& inst);         // lower_float.cpp
   LValue lower_memory(const ir::Inst& inst, ir::Value v);  // lower_memory.cpp
   LValue lower_call(const ir::Inst& inst);                 // lower_memory.cpp
-  LValue lower_fallback(const ir::Inst& inst);             // region.cpp
+  LValue lower_fallback(const ir::Inst& inst);             // region.cpp: for ops without code of their own
+  LValue eval_any(const ir::Inst& inst);                   // region.cpp: call of ir::eval_pure
 
   // lower_flags.cpp
-  void lower_set_flags(const ir::Inst& maker);
-  LValue lower_cond(ir::Cond cond);
-  LValue lower_flags_value();
+  /// The record as it was at a get_flags; `known`: its kind, if the same on all ways here.
+  struct FlagsRecord {
+    std::optional<ir::FlagsKind> known;
+    LValue kind, a, b;
+  };
+  void lower_get_flags(ir::Value v);
+  FlagsRecord flags_record(ir::Value v);
+  void lower_set_flags(ir::Value flags);
+  LValue lower_cond(const FlagsRecord& record, ir::Cond cond);
+  LValue lower_flags_value(const FlagsRecord& record);
+  LValue lower_nzcv(const ir::Inst& inst);
+  LValue nzcv(LValue result, LValue carry, LValue overflow);
+  LValue nzcv_of_add(LValue a, LValue b, LValue carry_in);
+  LValue nzcv_of_sub(LValue a, LValue b);
 
   // lower_memory.cpp
   struct Access {
@@ -164,6 +176,7 @@ class RegionLowering {
   std::vector<LValue> wide_;  // i64 form of a value whose upper bits are known to be zero, or null
   SlotSet dirty_;
   std::optional<ir::FlagsKind> flags_kind_;
+  std::map<ir::Value, FlagsRecord> flags_read_;
   GuestAddr insn_pc_ = 0;
   llvm::BasicBlock* last_fault_ = nullptr;  // fault block of an earlier access with nothing changed since
   llvm::AllocaInst* eval_buffer_ = nullptr;

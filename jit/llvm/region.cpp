@@ -221,6 +221,8 @@ std::string RegionLowering::run() {
   function_->setDoesNotThrow();
   function_->addFnAttr(llvm::Attribute::StrictFP);
   function_->addFnAttr("target-cpu", "x86-64-v3");
+  // The guest may flush denormals: without this LLVM takes a test of the bits for a floating-point compare with zero.
+  function_->addFnAttr("denormal-fp-math", "dynamic,dynamic");
   function_->addFnAttr("no-jump-tables", "true");
   function_->addFnAttr("prefer-vector-width", "128");
   state_ = function_->getArg(0);
@@ -246,6 +248,7 @@ void RegionLowering::lower_block(std::size_t index) {
   dirty_ = entry_facts_[index].dirty;
   flags_kind_ = entry_facts_[index].flags;
   insn_pc_ = rb.ir.pc;
+  flags_read_.clear();
   last_fault_ = nullptr;
   b_.SetInsertPoint(heads_[index]);
   if (rb.poll) poll(rb);
@@ -271,15 +274,15 @@ void RegionLowering::lower(const Inst& inst, ir::Value v) {
     case Op::vconst_: values_[v] = llvm::ConstantVector::get({b_.getInt64(inst.imm), b_.getInt64(inst.imm2)}); return;
     case Op::get_reg_: values_[v] = read_slot(slot_index(inst.imm)); return;
     case Op::set_reg_: write_slot(slot_index(inst.imm), arg(inst, 0)); return;
-    case Op::set_flags_: lower_set_flags((*block_)[inst.args[0]]); return;
-    // A flags value is no LLVM value: its maker is looked at where the record is set, get_flags where it is asked.
-    case Op::get_flags_:
+    case Op::set_flags_: lower_set_flags(inst.args[0]); return;
+    // A flags value is no LLVM value: its maker is looked at where the record is set.
+    case Op::get_flags_: lower_get_flags(v); return;
     case Op::flags_add_:
     case Op::flags_sub_:
     case Op::flags_logic_:
     case Op::flags_image_: return;
-    case Op::cond_: values_[v] = lower_cond(static_cast<Cond>(inst.aux)); return;
-    case Op::flags_value_: values_[v] = lower_flags_value(); return;
+    case Op::cond_: values_[v] = lower_cond(flags_record(inst.args[0]), static_cast<Cond>(inst.aux)); return;
+    case Op::flags_value_: values_[v] = lower_flags_value(flags_record(inst.args[0])); return;
     case Op::load_:
     case Op::store_:
     case Op::atomic_rmw_:
@@ -291,6 +294,7 @@ void RegionLowering::lower(const Inst& inst, ir::Value v) {
   LValue result = lower_integer(inst);
   if (!result) result = lower_float(inst);
   if (!result) result = lower_vector(inst);
+  if (!result) result = lower_nzcv(inst);
   if (!result) result = lower_fallback(inst);
   values_[v] = result;
 }
@@ -325,6 +329,10 @@ llvm::Value* RegionLowering::lower_fallback(const Inst& inst) {
     return llvm::PoisonValue::get(llvm_type(inst.type == Type::Void ? Type::I64 : inst.type));
   }
   ++fallbacks_[op_info(inst.op).name];
+  return eval_any(inst);
+}
+
+llvm::Value* RegionLowering::eval_any(const Inst& inst) {
   auto* v128 = llvm::FixedVectorType::get(b_.getInt64Ty(), 2);
   if (!eval_buffer_) {
     llvm::IRBuilder<>::InsertPointGuard guard(b_);

@@ -40,15 +40,19 @@ kiln_test_leave:
   retq
 )");
 
-// The handler can be told nothing by its caller: these two are the test's only globals.
+// The handler can be told nothing by its caller: these are the test's only globals.
 thread_local const jit::RegionCode* running = nullptr;
 thread_local sigjmp_buf* interpreting = nullptr;
 thread_local bool fault_seen = false;
+thread_local u32 mxcsr_at_fault = 0;
 
 void on_fault(int signal, siginfo_t* info, void* context) {
   auto* uc = static_cast<ucontext_t*>(context);
   const HostAddr pc = static_cast<HostAddr>(uc->uc_mcontext.gregs[REG_RIP]);
-  if (interpreting) siglongjmp(*interpreting, 1);
+  if (interpreting) {
+    mxcsr_at_fault = uc->uc_mcontext.fpregs->mxcsr;  // the kernel gave the handler a fresh one
+    siglongjmp(*interpreting, 1);
+  }
   if (running)
     for (const jit::FaultEntry& entry : running->faults)
       if (entry.pc == pc) {
@@ -192,6 +196,7 @@ void Machine::interpret(const std::vector<jit::RegionBlock>& blocks, unsigned li
     }
   } else {
     faulted_ = true;
+    _mm_setcsr(mxcsr_at_fault);
   }
   interpreting = nullptr;
   state_->mxcsr = _mm_getcsr();
