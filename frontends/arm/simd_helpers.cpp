@@ -28,23 +28,18 @@ template <class T>
 using Unsigned = std::make_unsigned_t<T>;
 template <class T>
 using Signed = std::make_signed_t<T>;
-/// Wide enough for the sum, doubled product or left shift of two T.
+/// Wide enough for the sum, doubled product or left shift of T; as narrow as that allows, for the compiler to use vectors.
 template <class T>
-using Wide = std::conditional_t<(sizeof(T) >= 4), s128, s64>;
+using Wide = std::conditional_t<sizeof(T) == 8, s128, std::conditional_t<sizeof(T) == 4, s64, s32>>;
 template <class T>
 inline constexpr unsigned kBits = 8 * sizeof(T);
 
 template <class T, class W>
 T clamp(W v, bool& q) {
-  if (v > static_cast<W>(std::numeric_limits<T>::max())) {
-    q = true;
-    return std::numeric_limits<T>::max();
-  }
-  if (v < static_cast<W>(std::numeric_limits<T>::min())) {
-    q = true;
-    return std::numeric_limits<T>::min();
-  }
-  return static_cast<T>(v);
+  constexpr W kMin = static_cast<W>(std::numeric_limits<T>::min()), kMax = static_cast<W>(std::numeric_limits<T>::max());
+  const W clamped = v < kMin ? kMin : v > kMax ? kMax : v;
+  q |= clamped != v;
+  return static_cast<T>(clamped);
 }
 
 void set_qc(CpuState* state, bool q) {
@@ -81,14 +76,14 @@ struct Shl {
     if (shift < 0) {
       // Counts beyond bits + 1 give what bits + 1 gives.
       const unsigned n = std::min<unsigned>(static_cast<unsigned>(-shift), kBits<T> + 1);
-      return static_cast<T>((static_cast<s128>(a) + (kRound ? s128{1} << (n - 1) : 0)) >> n);
+      return static_cast<T>((static_cast<Wide<T>>(a) + (kRound ? Wide<T>{1} << (n - 1) : 0)) >> n);
     }
     if (shift >= static_cast<int>(kBits<T>)) {
       if (!kSaturate || a == 0) return 0;
       q = true;
       return a < 0 ? std::numeric_limits<T>::min() : std::numeric_limits<T>::max();
     }
-    const s128 wide = static_cast<s128>(static_cast<u128>(static_cast<s128>(a)) << shift);
+    const Wide<T> wide = static_cast<Wide<T>>(a) << shift;
     return kSaturate ? clamp<T>(wide, q) : static_cast<T>(wide);
   }
 };
@@ -227,10 +222,8 @@ __m128i narrow(CpuState* state, u64 shift, __m128i n) {
   const auto a = lanes<From>(n);
   Lanes<To> r{};
   bool q = false;
-  for (unsigned i = 0; i < a.kCount; ++i) {
-    const s128 rounding = kRound && shift ? s128{1} << (shift - 1) : 0;
-    r.e[i] = clamp<To>((static_cast<s128>(a.e[i]) + rounding) >> shift, q);
-  }
+  const Wide<From> rounding = kRound && shift ? Wide<From>{1} << (shift - 1) : 0;
+  for (unsigned i = 0; i < a.kCount; ++i) r.e[i] = clamp<To>((static_cast<Wide<From>>(a.e[i]) + rounding) >> shift, q);
   set_qc(state, q);
   return vector(r);
 }
