@@ -152,4 +152,40 @@ struct nzcv_cond { using kills_t = void;
 };
 FAMILY(nzcv_cond, 20, 10)
 
+// Images N Z C V in bits 31..28, in t. lahf and seto give SF ZF . . . . . CF | OF; pext packs them.
+#define PACK_NZCV "lahf\n\tseto %%al\n\tmovl $0xc101,%%r10d\n\tpextl %%r10d,%%eax,%%eax\n\tshll $28,%%eax"
+struct nzcv_sub {
+  template <int W, int A, int B> static void run(Frame& f) {
+    if constexpr (W == 0) asm volatile("cmpl %k2,%k1\n\tcmc\n\t" PACK_NZCV : "=&a"(f.t) : "r"(f.r[A]), "r"(f.r[B]) : "r10");
+    else asm volatile("cmpq %2,%1\n\tcmc\n\t" PACK_NZCV : "=&a"(f.t) : "r"(f.r[A]), "r"(f.r[B]) : "r10");
+  }
+};
+struct nzcv_add {
+  template <int W, int A, int B> static void run(Frame& f) {
+    if constexpr (W == 0) asm volatile("movl %k1,%%eax\n\taddl %k2,%%eax\n\t" PACK_NZCV : "=&a"(f.t) : "r"(f.r[A]), "r"(f.r[B]) : "r10");
+    else asm volatile("movq %1,%%rax\n\taddq %2,%%rax\n\t" PACK_NZCV : "=&a"(f.t) : "r"(f.r[A]), "r"(f.r[B]) : "r10");
+  }
+};
+// t: the carry, 0 or 1.
+struct nzcv_adc {
+  template <int W, int A, int B> static void run(Frame& f) {
+    if constexpr (W == 0)
+      asm volatile("addl $-1,%%eax\n\tmovl %k1,%%eax\n\tadcl %k2,%%eax\n\t" PACK_NZCV : "+&a"(f.t) : "r"(f.r[A]), "r"(f.r[B]) : "r10");
+    else
+      asm volatile("addl $-1,%%eax\n\tmovq %1,%%rax\n\tadcq %2,%%rax\n\t" PACK_NZCV : "+&a"(f.t) : "r"(f.r[A]), "r"(f.r[B]) : "r10");
+  }
+};
+FAMILY(nzcv_sub, 2, 10, 10)
+FAMILY(nzcv_add, 2, 10, 10)
+FAMILY(nzcv_adc, 2, 10, 10)
+// After ucomi.
+struct nzcv_fcmp {
+  template <int...> static void run(Frame& f) {
+    asm volatile(
+        "movl $0x20000000,%%eax\n\tmovl $0x80000000,%%r10d\n\tcmovbl %%r10d,%%eax\n\tmovl $0x60000000,%%r10d\n\t"
+        "cmovel %%r10d,%%eax\n\tmovl $0x30000000,%%r10d\n\tcmovpl %%r10d,%%eax" : "=a"(f.t) : : "r10");
+  }
+};
+FAMILY(nzcv_fcmp)
+
 }  // namespace kiln::stencil::source

@@ -190,8 +190,7 @@ void Stitcher::save_for_call(const Inst& inst, bool writes_state) {
   }
 }
 
-void Stitcher::call(Value v, const Inst& inst) {
-  const ir::Helper& helper = ir::helper_of(inst);
+void Stitcher::call(Value v, const Inst& inst, const ir::Helper& helper) {
   ir::for_each_arg(*block_, inst, [&](Value a) {
     if (state(a).state == State::Deferred) use(a);
   });

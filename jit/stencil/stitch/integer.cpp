@@ -22,6 +22,11 @@ bool Stitcher::may_defer(Value v, const Inst& inst) {
   if (s.uses != 1) return false;
   if (is_compare(inst.op) || is_fp_compare(inst.op)) {
     const Type t = type_of(inst.args[0]);
+    if (is_fp_compare(inst.op)) {
+      // Its exception bits must be there for a helper that looks.
+      for (Value i = v + 1; i < s.user; ++i)
+        if ((*block_)[i].op == Op::call_) return false;
+    }
     return t == Type::I32 || t == Type::I64 || t == Type::F32 || t == Type::F64;
   }
   const Inst& user = (*block_)[s.user];
@@ -530,6 +535,29 @@ bool Stitcher::integer(Value v, const Inst& inst) {
       return true;
     }
     case Op::flags_value_: alias_result(v, inst.args[0]); return true;
+    case Op::nzcv_sub_:
+    case Op::nzcv_add_:
+    case Op::nzcv_adc_: {
+      const u8 ra = use(inst.args[0]), rb = use(inst.args[1]);
+      if (inst.op == Op::nzcv_adc_) emit(id::mov_tr + use(inst.args[2]));
+      const u32 family = inst.op == Op::nzcv_sub_ ? id::nzcv_sub : inst.op == Op::nzcv_add_ ? id::nzcv_add : id::nzcv_adc;
+      emit(rr(family, wide(type_of(inst.args[0])), ra, rb));
+      const u8 d = fresh(Int);
+      emit(id::mov_rt + d);
+      done_all(inst);
+      bind(v, d, 32);
+      return true;
+    }
+    case Op::nzcv_fcmp_: {
+      const u8 ra = use(inst.args[0]), rb = use(inst.args[1]);
+      emit(id::ucomi + (((type_of(inst.args[0]) == Type::F64 ? 2 : 0) + (inst.aux & 1)) * kVecRegs + ra) * kVecRegs + rb);
+      emit(id::nzcv_fcmp);
+      const u8 d = fresh(Int);
+      emit(id::mov_rt + d);
+      done_all(inst);
+      bind(v, d, 32);
+      return true;
+    }
     default: return false;
   }
 }

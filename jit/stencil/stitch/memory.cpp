@@ -7,6 +7,77 @@ using ir::MemOp;
 using ir::Order;
 using ir::Width;
 
+namespace {
+
+template <class T>
+T order_bytes(T value, bool swap) {
+  if constexpr (sizeof(T) == 1) return value;
+  else if constexpr (sizeof(T) == 2) return swap ? __builtin_bswap16(value) : value;
+  else if constexpr (sizeof(T) == 4) return swap ? __builtin_bswap32(value) : value;
+  else return swap ? __builtin_bswap64(value) : value;
+}
+template <class T>
+T combine(ir::RmwKind kind, T old, T b) {
+  using S = std::make_signed_t<T>;
+  switch (kind) {
+    case ir::RmwKind::Add: return static_cast<T>(old + b);
+    case ir::RmwKind::And: return old & b;
+    case ir::RmwKind::AndNot: return old & static_cast<T>(~b);
+    case ir::RmwKind::Or: return old | b;
+    case ir::RmwKind::Xor: return old ^ b;
+    case ir::RmwKind::SMax: return static_cast<S>(old) > static_cast<S>(b) ? old : b;
+    case ir::RmwKind::SMin: return static_cast<S>(old) < static_cast<S>(b) ? old : b;
+    case ir::RmwKind::UMax: return old > b ? old : b;
+    case ir::RmwKind::UMin: return old < b ? old : b;
+    case ir::RmwKind::Swap: return b;
+  }
+  return b;
+}
+template <class T>
+u64 rmw(u64 address, u64 operand, MemOp m) {
+  auto* p = reinterpret_cast<T __seg_gs*>(address);
+  T raw = *p, next;
+  do {
+    next = order_bytes<T>(combine<T>(m.rmw, order_bytes<T>(raw, m.big_endian), static_cast<T>(operand)), m.big_endian);
+  } while (!__atomic_compare_exchange_n(p, &raw, next, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+  return order_bytes<T>(raw, m.big_endian);
+}
+template <class T>
+u64 cas(u64 address, u64 expected, u64 desired, MemOp m) {
+  auto* p = reinterpret_cast<T __seg_gs*>(address);
+  T raw = order_bytes<T>(static_cast<T>(expected), m.big_endian);
+  const T next = order_bytes<T>(static_cast<T>(desired), m.big_endian);
+  __atomic_compare_exchange_n(p, &raw, next, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  return order_bytes<T>(raw, m.big_endian);
+}
+u64 slow_rmw(CpuState* state, u64 address, u64 operand) {
+  const MemOp m = MemOp::unpack(static_cast<u32>(state->helper_args[1]));
+  address += state->helper_args[0];
+  switch (m.width) {
+    case Width::B1: return rmw<u8>(address, operand, m);
+    case Width::B2: return rmw<u16>(address, operand, m);
+    case Width::B4: return rmw<u32>(address, operand, m);
+    default: return rmw<u64>(address, operand, m);
+  }
+}
+u64 slow_cas(CpuState* state, u64 address, u64 expected, u64 desired) {
+  const MemOp m = MemOp::unpack(static_cast<u32>(state->helper_args[1]));
+  address += state->helper_args[0];
+  switch (m.width) {
+    case Width::B1: return cas<u8>(address, expected, desired, m);
+    case Width::B2: return cas<u16>(address, expected, desired, m);
+    case Width::B4: return cas<u32>(address, expected, desired, m);
+    default: return cas<u64>(address, expected, desired, m);
+  }
+}
+constexpr u32 kAtomicEffects = ir::READS_MEM | ir::WRITES_MEM | ir::MAY_FAULT;
+const ir::Helper kSlowRmw{
+    "slow_rmw", reinterpret_cast<const void*>(&slow_rmw), Type::I64, {Type::I64, Type::I64}, kAtomicEffects};
+const ir::Helper kSlowCas{
+    "slow_cas", reinterpret_cast<const void*>(&slow_cas), Type::I64, {Type::I64, Type::I64, Type::I64}, kAtomicEffects};
+
+}  // namespace
+
 /// Folds a deferred add into the access; afterwards registers are pinned and t may hold the address.
 Stitcher::Address Stitcher::address(Value a, u64 displacement) {
   Address result;
@@ -169,15 +240,15 @@ void Stitcher::atomic(Value v, const Inst& inst) {
   }
   const MemOp m = MemOp::unpack(inst.aux);
   const u32 width = static_cast<u32>(m.width);
-  if (m.width > Width::B8 || m.big_endian)
-    stitch_failure("atomic access not supported: 16 bytes or big-endian", ir::op_info(inst.op).name);
-  u8 base = use(inst.args[0]);
-  if (inst.imm) {
-    const u8 sum = fresh(Int);
-    if (!fits32(inst.imm)) stitch_failure("atomic access with a large displacement", "imm");
-    emit(id::lea_ri + (kIntRegs + sum) * kIntRegs + base, inst.imm);
-    base = sum;
+  if (m.width > Width::B8) stitch_failure("atomic access of 16 bytes not supported", ir::op_info(inst.op).name);
+  if (inst.imm || (m.big_endian && m.width != Width::B1)) {
+    // Rare: out of line. What the helper needs beside the operands goes through the state.
+    store_imm(offsetof(CpuState, helper_args), inst.imm, true);
+    store_imm(offsetof(CpuState, helper_args) + 8, inst.aux, true);
+    call(v, inst, inst.op == Op::atomic_rmw_ ? kSlowRmw : kSlowCas);
+    return;
   }
+  const u8 base = use(inst.args[0]);
   if (inst.op == Op::atomic_rmw_) {
     const u8 operand = use(inst.args[1]);
     const u8 d = fresh(Int);

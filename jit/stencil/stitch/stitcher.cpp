@@ -61,9 +61,23 @@ Tier1Code Stitcher::run(const Block& block, const ir::GuestDesc& guest, const Ti
   return std::move(code_);
 }
 
+namespace {
+/// Sets sticky exception bits, so is not dead even if its value is.
+constexpr bool raises(Op op) {
+  switch (op) {
+    case Op::fneg_:
+    case Op::fabs_:
+    case Op::v_fneg_:
+    case Op::v_fabs_: return false;
+    default:
+      return (op >= Op::fadd_ && op <= Op::fcmp_unord_) || (op >= Op::v_fadd_ && op <= Op::v_fcmpge_) || op == Op::nzcv_fcmp_;
+  }
+}
+}  // namespace
+
 void Stitcher::visit(Value v, const Inst& inst) {
   const u32 effects = ir::op_info(inst.op).effects;
-  if (effects == ir::PURE && inst.op != Op::insn_start_ && values_[v].uses == 0) {
+  if (effects == ir::PURE && inst.op != Op::insn_start_ && values_[v].uses == 0 && !raises(inst.op)) {
     done_all(inst);
     return;
   }
@@ -91,7 +105,7 @@ void Stitcher::visit(Value v, const Inst& inst) {
     case Op::atomic_rmw_:
     case Op::atomic_cas_:
     case Op::fence_: atomic(v, inst); return;
-    case Op::call_: call(v, inst); return;
+    case Op::call_: call(v, inst, ir::helper_of(inst)); return;
     case Op::exit_jump_: exit_jump(inst); return;
     case Op::exit_branch_: exit_branch(inst); return;
     case Op::exit_indirect_: exit_indirect(inst); return;

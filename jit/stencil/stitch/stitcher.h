@@ -208,7 +208,7 @@ class Stitcher {
   bool floating(Value v, const Inst& inst);
 
   // --- call.cpp
-  void call(Value v, const Inst& inst);
+  void call(Value v, const Inst& inst, const ir::Helper& helper);
   void save_for_call(const Inst& inst, bool writes_state);
   void fallback(Value v, const Inst& inst);
   void flags_image(Value v);

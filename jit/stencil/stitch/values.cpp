@@ -279,8 +279,7 @@ void Stitcher::set_flags(const Inst& inst) {
     set_slot(offset, Type::I64, v, clean ? Form::Whole : Form::Low32);
   };
   operand(offsetof(CpuState, flags_a), m.args[0]);
-  if (m.args[1] != kNoValue) operand(offsetof(CpuState, flags_b), m.args[1]);
-  else set_slot(offsetof(CpuState, flags_b), Type::I64, constant_value(0), Form::Whole);
+  if (m.args[1] != kNoValue) operand(offsetof(CpuState, flags_b), m.args[1]);  // else unspecified
   set_slot(offsetof(CpuState, flags_kind), Type::I32, constant_value(static_cast<u32>(kind)), Form::Whole);
   done(maker);
 }
