@@ -6,7 +6,7 @@
 
 namespace kiln::ir {
 
-/// One entry of the per-thread indirect-branch cache. pc == ~0 means empty.
+/// One entry of the per-thread indirect-branch cache. See empty_jump_cache_pc().
 struct JumpCacheEntry {
   u64 pc;
   HostAddr code;
@@ -56,6 +56,8 @@ inline void change_mode(CpuState* state, u32 mode) {
 
 /// Index into the jump cache. `shift` is the guest's instruction alignment (2 for A64).
 constexpr std::size_t jump_cache_index(u64 pc) { return (pc >> 2) & (kJumpCacheEntries - 1); }
+/// The pc of an empty entry: one that is never looked up there (a guest may well jump to ~0).
+constexpr u64 empty_jump_cache_pc(std::size_t index) { return index == jump_cache_index(~u64{0}) ? 0 : ~u64{0}; }
 
 /// FaultInfo in CpuState::exit_aux for ExitKind::Fault.
 inline constexpr u32 kFaultWrite = 1;     // access was a write (as far as the host tells)

@@ -31,7 +31,8 @@ void Engine::Impl::retarget_incoming(TranslatedBlock& block) {
 void Engine::Impl::forget_in_jump_caches(GuestAddr pc) {
   for (ThreadRecord* thread : threads) {
     ir::JumpCacheEntry& entry = thread->cpu->jump_cache()[ir::jump_cache_index(pc)];
-    if (entry.pc == pc) std::atomic_ref<u64>(entry.pc).store(~u64{0}, std::memory_order_release);
+    if (entry.pc == pc)
+      std::atomic_ref<u64>(entry.pc).store(ir::empty_jump_cache_pc(ir::jump_cache_index(pc)), std::memory_order_release);
   }
 }
 
@@ -97,8 +98,8 @@ void Engine::Impl::invalidate(GuestAddr start, u64 size) {
   } else {
     for (GuestAddr page = align_down(start, 4096); page < end; page += 4096) drop_on_page(page);
   }
-  if (building != nullptr &&
-      std::any_of(building->sources.begin(), building->sources.end(), [&](const auto& s) { return overlaps(s.first, s.second); }))
+  if (building != nullptr && std::any_of(building->sources.begin(), building->sources.end(),
+                                         [&](const auto& s) { return overlaps(s.first, s.second); }))
     building->cancelled = true;
 }
 
@@ -156,7 +157,7 @@ void Engine::Impl::evict_next_generation(ThreadRecord* self) {
   for (TranslatedBlock* block : old_blocks)
     if (building == nullptr || building->entry != block) delete block;
   for (ThreadRecord* thread : threads)
-    for (std::size_t i = 0; i < ir::kJumpCacheEntries; ++i) thread->cpu->jump_cache()[i].pc = ~u64{0};
+    for (std::size_t i = 0; i < ir::kJumpCacheEntries; ++i) thread->cpu->jump_cache()[i].pc = ir::empty_jump_cache_pc(i);
   cache.advance();
   ++evictions;
   resume_world();

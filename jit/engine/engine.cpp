@@ -264,7 +264,7 @@ CpuState* Engine::create_cpu() {
   cpu->memory_base = impl_->memory.base();
   cpu->mode = impl_->guest.mode_of(cpu);
   cpu->engine_data = thread;
-  for (std::size_t i = 0; i < ir::kJumpCacheEntries; ++i) cpu->jump_cache()[i].pc = ~u64{0};
+  for (std::size_t i = 0; i < ir::kJumpCacheEntries; ++i) cpu->jump_cache()[i].pc = ir::empty_jump_cache_pc(i);
   std::unique_lock lock(impl_->mutex);
   impl_->threads.push_back(thread);
   return cpu;
