@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include "frontends/arm/fp_helpers_estimate.h"
 #include "frontends/arm/fp_helpers_soft.h"
 
 namespace kiln::arm {
@@ -234,8 +235,7 @@ struct RecipEstimate {
       if (!next) exp = -1;
       fraction = (fraction << (next ? 1 : 2)) & mask_low(52);
     }
-    const u32 scaled = static_cast<u32>(256 | fraction >> 44);
-    const u32 estimate = ((u32{1} << 19) / (scaled * 2 + 1) + 1) / 2;  // 256..511
+    const u32 estimate = recip_estimate(static_cast<u32>(256 | fraction >> 44));
     int result_exp = 2 * T::kBias - 1 - exp;
     u64 result = static_cast<u64>(estimate & 255) << 44;
     if (result_exp == 0) {
@@ -268,11 +268,7 @@ struct RecipSqrtEstimate {
       while (!((fraction >> 51) & 1)) fraction <<= 1, --exp;
       fraction = (fraction << 1) & mask_low(52);
     }
-    u32 x = exp & 1 ? static_cast<u32>(128 | fraction >> 45) : static_cast<u32>(256 | fraction >> 44);
-    x = x < 256 ? x * 2 + 1 : ((x >> 1 << 1) + 1) * 2;
-    u32 b = 512;
-    while (x * (b + 1) * (b + 1) < (u32{1} << 28)) ++b;
-    const u32 estimate = (b + 1) / 2;
+    const u32 estimate = recip_sqrt_estimate(static_cast<u32>(exp & 1 ? 128 | fraction >> 45 : 256 | fraction >> 44));
     const int result_exp = (3 * T::kBias - 1 - exp) / 2;
     return static_cast<Bits>(static_cast<u64>(result_exp) << Fmt::kMant | static_cast<u64>(estimate & 255) << (Fmt::kMant - 8));
   }
@@ -376,6 +372,35 @@ __m128i converted(CpuState* state, u64 params, __m128i a) {
   for (unsigned i = 0; i < (params & 255); ++i) r.e[i] = convert<To, From>(env, x.e[i], mode);
   return std::bit_cast<__m128i>(r);
 }
+__m128i low_lanes(__m128i v, u64 lanes, unsigned lane_bytes) {
+  return lanes * lane_bytes == 16 ? v
+         : lanes * lane_bytes == 8
+             ? _mm_move_epi64(v)
+             : _mm_and_si128(v, _mm_cvtsi64_si128(static_cast<s64>(mask_low(static_cast<unsigned>(lanes * lane_bytes * 8)))));
+}
+/// The host's own conversions (F16C) say the same as FPConvert, but for the alternative format and FPCR.DN.
+__m128i half_to_single(CpuState* state, u64 params, __m128i a) {
+  const u32 fpcr = static_cast<u32>(static_cast<A64State*>(state)->fpcr);
+  const __m128i in = low_lanes(a, params & 255, 2);
+  __m128 out;
+  if (fpcr & (kFpcrAhp | kFpcrDn)) return converted<Single, Half, -1>(state, params, a);
+  asm volatile("vcvtph2ps %1, %0" : "=x"(out) : "x"(in));
+  return _mm_castps_si128(out);
+}
+/// Likewise; results next to the denormals go the long way, for A64 tells of Underflow before rounding.
+__m128i single_to_half(CpuState* state, u64 params, __m128i a) {
+  const u32 fpcr = static_cast<u32>(static_cast<A64State*>(state)->fpcr);
+  const __m128i in = low_lanes(a, params & 255, 4);
+  if (fpcr & (kFpcrAhp | kFpcrDn | kFpcrFz)) return converted<Half, Single, -1>(state, params, a);
+  const __m128i magnitude = _mm_and_si128(in, _mm_set1_epi32(0x7fffffff));
+  // 2^-14 is the least normal half.
+  const __m128i small =
+      _mm_and_si128(_mm_cmpgt_epi32(_mm_set1_epi32(0x38800000), magnitude), _mm_cmpgt_epi32(magnitude, _mm_setzero_si128()));
+  if (_mm_movemask_epi8(small)) return converted<Half, Single, -1>(state, params, a);
+  __m128i out;
+  asm volatile("vcvtps2ph $4, %1, %0" : "=x"(out) : "x"(in));
+  return out;
+}
 /// Halves to singles with the value and the kind of NaN kept: the step before a fused multiply-add.
 __m128i half_bits(CpuState* state, u64 params, __m128i a) {
   Env env(state, params);
@@ -476,9 +501,9 @@ struct Maker {
     add(FromFixed, Width::B2, "fromfixed", 1, reinterpret_cast<const void*>(&float_from_fixed<Half>));
     add(FromFixed, Width::B4, "fromfixed", 1, reinterpret_cast<const void*>(&float_from_fixed<Single>));
     add(FromFixed, Width::B8, "fromfixed", 1, reinterpret_cast<const void*>(&float_from_fixed<Double>));
-    add(HalfToSingle, Width::B2, "tosingle", 1, reinterpret_cast<const void*>(&converted<Single, Half, -1>));
+    add(HalfToSingle, Width::B2, "tosingle", 1, reinterpret_cast<const void*>(&half_to_single));
     add(HalfToDouble, Width::B2, "todouble", 1, reinterpret_cast<const void*>(&converted<Double, Half, -1>));
-    add(SingleToHalf, Width::B4, "tohalf", 1, reinterpret_cast<const void*>(&converted<Half, Single, -1>));
+    add(SingleToHalf, Width::B4, "tohalf", 1, reinterpret_cast<const void*>(&single_to_half));
     add(DoubleToHalf, Width::B8, "tohalf", 1, reinterpret_cast<const void*>(&converted<Half, Double, -1>));
     add(DoubleToSingleOdd, Width::B8, "tosingleodd", 1,
         reinterpret_cast<const void*>(&converted<Single, Double, static_cast<int>(kToOdd)>));

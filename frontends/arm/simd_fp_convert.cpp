@@ -42,7 +42,13 @@ Lift fixed(Lifter& l, const F& f, FpHelp op, bool is_unsigned) {
   }
   if (size == 0) return Lift::Undefined;
   const unsigned bits = width_bits(w);
-  const Params p{.round = Round::Zero, .is_unsigned = is_unsigned, .fraction = 2 * bits - (f.immh << 3 | f.immb), .bits = bits};
+  const unsigned fraction = 2 * bits - (f.immh << 3 | f.immb);
+  if (op == FpHelp::FromFixed && w != Width::B2) {  // scaling by 2^-fraction is exact: no integer is that small
+    const u64 scale = w == Width::B8 ? u64{1023 - fraction} << 52 : u64{127 - fraction} << 23;
+    l.set_v(f.rd, fp2(l, Fp2::Mul, w, bytes, fp_from_int(l, w, bytes, l.v(f.rn), is_unsigned), splat(l, w, scale)));
+    return Lift::Next;
+  }
+  const Params p{.round = Round::Zero, .is_unsigned = is_unsigned, .fraction = fraction, .bits = bits};
   l.set_v(f.rd, fp_unary_help(l, op, w, bytes, l.v(f.rn), p));
   return Lift::Next;
 }

@@ -5,6 +5,8 @@
 #include <limits>
 #include <type_traits>
 
+#include "frontends/arm/fp_helpers_estimate.h"
+
 namespace kiln::arm {
 namespace {
 
@@ -165,21 +167,13 @@ struct ReverseBits {
     return static_cast<T>((v & 0x0f) << 4 | v >> 4);
   }
 };
-/// Arm ARM, RecipEstimate and RecipSqrtEstimate: 9-bit table values, computed.
 struct RecipEstimate {
   template <class T>
   static T apply(T a, bool&) {
     if (!(a >> 31)) return ~T{0};
-    const u32 x = (a >> 23) * 2 + 1;
-    return (((u32{1} << 19) / x + 1) / 2) << 23;
+    return recip_estimate(a >> 23) << 23;
   }
 };
-u32 recip_sqrt_estimate(u32 a) {
-  a = a < 256 ? a * 2 + 1 : ((a >> 1 << 1) + 1) * 2;
-  u32 b = 512;
-  while (a * (b + 1) * (b + 1) < (u32{1} << 28)) ++b;
-  return (b + 1) / 2;
-}
 struct RecipSqrtEstimate {
   template <class T>
   static T apply(T a, bool&) {
