@@ -55,6 +55,8 @@ struct TranslatedBlock {
   Region* region = nullptr;      // the region that begins here
   bool dead = false;
   bool queued = false;           // asked for, or compiled once already
+  Region* inside = nullptr;      // newest region that has this block inside it; may be dead
+  bool rearmed = false;          // ran hot while (or before) a region covered it, and counts again
   std::unique_ptr<ir::Block> ir; // --tier=interp (optimised) and --self-check (as lifted)
 };
 
@@ -112,6 +114,7 @@ struct Engine::Impl {
 
   // tier_up.cpp
   void request_tier2(TranslatedBlock* block, std::unique_lock<std::mutex>& lock);
+  bool covered(TranslatedBlock* block);
   bool grow_region(TranslatedBlock* entry, RegionRequest& request, RegionBuild& build);  // mutex held
   void compile_region(TranslatedBlock* entry, std::unique_lock<std::mutex>& lock);
   void compile_loop();

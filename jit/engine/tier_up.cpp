@@ -41,13 +41,23 @@ void Engine::Impl::request_tier2(TranslatedBlock* block, std::unique_lock<std::m
   block->queued = true;
   block->counter = kNever;
   if (config.synchronous_tier2) {
-    compile_region(block, lock);
+    if (!covered(block)) compile_region(block, lock);
     return;
   }
   compile_queue.push_back(block);
   queue_peak = std::max<u64>(queue_peak, compile_queue.size());
   if (!compile_thread_running) start_compile_thread();
   compile_wanted.notify_one();
+}
+
+// All blocks of a hot loop run out of their counters together. Once one's region is there the others are inside it and need none of
+// their own, unless they go on being entered from tier 1: then they run out a second time.
+bool Engine::Impl::covered(TranslatedBlock* block) {
+  if (block->inside == nullptr || block->rearmed) return false;
+  block->rearmed = true;
+  block->queued = false;
+  block->counter = config.hot_threshold;
+  return true;
 }
 
 void Engine::Impl::start_compile_thread() {
@@ -67,7 +77,7 @@ void Engine::Impl::compile_loop() {
     if (stopping) return;
     TranslatedBlock* block = compile_queue.front();
     compile_queue.pop_front();
-    if (!block->dead) compile_region(block, lock);
+    if (!block->dead && !covered(block)) compile_region(block, lock);
   }
 }
 
@@ -233,6 +243,8 @@ void Engine::Impl::compile_region(TranslatedBlock* entry, std::unique_lock<std::
     if (std::find(r->pages.begin(), r->pages.end(), page) == r->pages.end()) r->pages.push_back(page);
   }
   for (GuestAddr page : r->pages) page_regions[page].push_back(r);
+  for (const RegionBlock& member : request.blocks)
+    if (TranslatedBlock* block = find(member.ir.pc, mode)) block->inside = r;
   {
     std::lock_guard ranges(range_mutex);
     code_regions[r->code.memory.executable] = r;
