@@ -42,14 +42,15 @@ using Value = u32;
 inline constexpr Value kNoValue = ~Value{0};
 
 /// A C++ function that generated code may call: R fn(CpuState*, integer arguments…, float/vector arguments…),
-/// integers as u64 (or narrower), vectors as __m128i by value (ir::Vec; not V128: a union goes in integer registers), f32/f64 as float/double.
-/// Integer and vector registers are counted separately, as the System V ABI does, so the order between the two kinds is free.
+/// integers as u64 (or narrower), vectors as __m128i by value (ir::Vec; not V128: a union goes in integer registers), f32/f64
+/// as float/double. Integer and vector registers are counted separately, as the System V ABI does, so the order between the two
+/// kinds is free.
 struct Helper {
   const char* name;
   const void* function;
-  Type result;                    // Void, I32, I64, F32, F64, V128
-  std::array<Type, 7> args;       // Void-terminated
-  u32 effects;                    // PURE, or READS_STATE | WRITES_STATE | READS_MEM | WRITES_MEM | MAY_FAULT
+  Type result;               // Void, I32, I64, F32, F64, V128
+  std::array<Type, 7> args;  // Void-terminated
+  u32 effects;               // PURE, or READS_STATE | WRITES_STATE | READS_MEM | WRITES_MEM | MAY_FAULT
   // READS_STATE: all slots and pc are in memory before the call. WRITES_STATE: nothing is assumed of slots after it.
   // MAY_FAULT implies both reads and precise pc; the fault leaves the helper without unwinding (no destructors run).
 };
@@ -67,9 +68,9 @@ struct Inst {
 };
 
 struct Block {
-  GuestAddr pc = 0;       // of the first guest instruction
-  u32 mode = 0;           // mode word it was translated for
-  u32 guest_bytes = 0;    // length of the guest code covered
+  GuestAddr pc = 0;     // of the first guest instruction
+  u32 mode = 0;         // mode word it was translated for
+  u32 guest_bytes = 0;  // length of the guest code covered
   u32 guest_insns = 0;
   std::vector<Inst> insts;
   std::vector<std::array<Value, 3>> extra_args;
@@ -88,6 +89,13 @@ inline const Helper& helper_of(const Inst& inst) { return *reinterpret_cast<cons
 inline u32 effects_of(const Inst& inst) {
   const u32 effects = op_info(inst.op).effects;
   return effects == CALL ? helper_of(inst).effects : effects;
+}
+/// Floating-point ops read MXCSR and may set its sticky exception bits, which the guest can look at: whoever drops or merges
+/// PURE ops leaves these alone, used or not.
+constexpr bool sets_sticky_bits(Op op) {
+  if (op == Op::fneg_ || op == Op::fabs_ || op == Op::v_fneg_ || op == Op::v_fabs_) return false;
+  return (op >= Op::fadd_ && op <= Op::fcmp_unord_) || op == Op::nzcv_fcmp_ || op == Op::flags_fcmp_ ||
+         (op >= Op::v_fadd_ && op <= Op::v_fcmpge_);
 }
 /// Calls fn(Value) for every argument.
 template <class Fn>

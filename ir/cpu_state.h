@@ -46,18 +46,18 @@ struct alignas(64) CpuState {
   }
 };
 
+/// Index into the jump cache. `shift` is the guest's instruction alignment (2 for A64).
+constexpr std::size_t jump_cache_index(u64 pc) { return (pc >> 2) & (kJumpCacheEntries - 1); }
+/// The pc of an empty entry: one that is never looked up there (a guest may well jump to ~0).
+constexpr u64 empty_jump_cache_pc(std::size_t index) { return index == jump_cache_index(~u64{0}) ? 0 : ~u64{0}; }
+
 /// Sets the mode word. The jump cache is keyed by pc alone, so a real change empties it; generated code that calls this (through a
 /// helper) must end its block with an indirect exit, whose look-up then goes by the new mode.
 inline void change_mode(CpuState* state, u32 mode) {
   if (state->mode == mode) return;
   state->mode = mode;
-  for (std::size_t i = 0; i < kJumpCacheEntries; ++i) state->jump_cache()[i].pc = ~u64{0};
+  for (std::size_t i = 0; i < kJumpCacheEntries; ++i) state->jump_cache()[i].pc = empty_jump_cache_pc(i);
 }
-
-/// Index into the jump cache. `shift` is the guest's instruction alignment (2 for A64).
-constexpr std::size_t jump_cache_index(u64 pc) { return (pc >> 2) & (kJumpCacheEntries - 1); }
-/// The pc of an empty entry: one that is never looked up there (a guest may well jump to ~0).
-constexpr u64 empty_jump_cache_pc(std::size_t index) { return index == jump_cache_index(~u64{0}) ? 0 : ~u64{0}; }
 
 /// FaultInfo in CpuState::exit_aux for ExitKind::Fault.
 inline constexpr u32 kFaultWrite = 1;     // access was a write (as far as the host tells)

@@ -12,13 +12,6 @@ constexpr u32 kEffects[] = {
 #undef OP
 };
 
-/// Floating-point ops set sticky exception bits that the guest can read: they stay although their value is unused.
-constexpr bool sets_sticky_bits(Op op) {
-  if (op == Op::fneg_ || op == Op::fabs_ || op == Op::v_fneg_ || op == Op::v_fabs_) return false;
-  return (op >= Op::fadd_ && op <= Op::fcmp_unord_) || op == Op::nzcv_fcmp_ || op == Op::flags_fcmp_ ||
-         (op >= Op::v_fadd_ && op <= Op::v_fcmpge_);
-}
-
 struct Scratch {
   std::vector<u8> live;
   std::vector<Value> map;

@@ -3,14 +3,6 @@
 namespace kiln::ir {
 namespace {
 
-/// Ops that read MXCSR and may set its sticky bits: never merged with an equal one, since a helper may change MXCSR between
-/// them.
-bool reads_fp_environment(Op op) {
-  if (op == Op::fneg_ || op == Op::fabs_) return false;
-  return (op >= Op::fadd_ && op <= Op::fcmp_unord_) || op == Op::nzcv_fcmp_ ||
-         (op >= Op::v_fadd_ && op <= Op::v_fcmpge_ && op != Op::v_fneg_ && op != Op::v_fabs_);
-}
-
 bool same(const Inst& a, const Inst& b) {
   return a.op == b.op && a.type == b.type && a.lane == b.lane && a.aux == b.aux && a.imm == b.imm && a.imm2 == b.imm2 &&
          a.args == b.args;
@@ -63,7 +55,8 @@ Value Rewriter::emit(Inst& inst) {
     if (step == Step::Replaced) return result;
     if (step == Step::Keep) break;
   }
-  return reads_fp_environment(inst.op) ? push(inst) : unique(inst);
+  // Two equal floating-point ops may have a change of MXCSR between them.
+  return sets_sticky_bits(inst.op) ? push(inst) : unique(inst);
 }
 
 Value Rewriter::make(Op op, Type type, Value a, Value b, Value c, u64 imm, u64 imm2, u32 aux) {

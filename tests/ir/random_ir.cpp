@@ -237,7 +237,7 @@ Machine::Machine() : memory(kTestMemory + 64) {
   std::memset(static_cast<void*>(state), 0, sizeof *state);
   state->memory_base = reinterpret_cast<u64>(memory.data());
   state->mxcsr = 0x1f80;
-  for (std::size_t i = 0; i < kJumpCacheEntries; ++i) state->jump_cache()[i].pc = ~u64{0};
+  for (std::size_t i = 0; i < kJumpCacheEntries; ++i) state->jump_cache()[i].pc = empty_jump_cache_pc(i);
 }
 Machine::Machine(const Machine& other) : Machine() {
   std::memcpy(static_cast<void*>(state), static_cast<const void*>(other.state), sizeof *state);
@@ -409,6 +409,7 @@ class Generator {
       default: {
         MemOp m = memory(static_cast<Width>(random_.below(4)));
         m.sign_extend = false;
+        m.big_endian = m.big_endian && shape_.big_endian_atomics;
         m.rmw = static_cast<RmwKind>(random_.below(10));
         if (random_.below(2)) ir_.atomic_rmw(at, value(Type::I64), m);
         else ir_.atomic_cas(at, value(Type::I64), value(Type::I64), m);

@@ -2,6 +2,7 @@
 // bits must be the interpreter's. Failures print seed and block; the block's text can be fed to ir::parse().
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <set>
 
 #include "ir/passes/passes.h"
@@ -25,6 +26,12 @@ Width width_of(Type type) {
     default: return Width::B8;
   }
 }
+/// KILN_TEST_SEED shifts every seed, KILN_TEST_SCALE multiplies the number of runs: for a longer search by hand.
+u64 environment(const char* name, u64 otherwise) {
+  const char* text = std::getenv(name);
+  return text ? std::strtoull(text, nullptr, 0) : otherwise;
+}
+
 bool float_lanes(Op op) { return op >= Op::v_fadd_ && op <= Op::v_fcmpge_; }
 
 /// `count` cases of one op: operands come from memory (or are constants), results go to memory.
@@ -78,7 +85,7 @@ void every_op(Executor& executor, unsigned blocks, unsigned cases) {
   std::set<std::string> generic;
   for (Op op : value_ops()) {
     for (unsigned i = 0; i < blocks; ++i) {
-      const u64 seed = static_cast<u64>(op) * 1000 + i;
+      const u64 seed = environment("KILN_TEST_SEED", 0) + static_cast<u64>(op) * 1000 + i;
       Random random(seed);
       Machine machine;
       machine.state->mxcsr = 0x1f80 | random.below(4) << 13 | (random.chance(20) ? 0x8040 : 0);
@@ -96,7 +103,8 @@ void every_op(Executor& executor, unsigned blocks, unsigned cases) {
 }
 
 void random_blocks(Executor& executor, u64 first_seed, unsigned count, const BlockShape& shape) {
-  for (u64 seed = first_seed; seed < first_seed + count; ++seed) {
+  first_seed += environment("KILN_TEST_SEED", 0);
+  for (u64 seed = first_seed; seed < first_seed + count * environment("KILN_TEST_SCALE", 1); ++seed) {
     Random random(seed);
     const Block block = random_block(random, shape);
     Machine machine;
@@ -106,11 +114,14 @@ void random_blocks(Executor& executor, u64 first_seed, unsigned count, const Blo
   }
 }
 
+constexpr BlockShape kShape{.big_endian_atomics = false};
+
 TEST(Ops, EveryOpInterpreted) { every_op(*make_interpreter(), 20, 4); }
 TEST(Ops, EveryOpInTier1) { every_op(*make_tier1(), 60, 3); }
-TEST(Ops, RandomBlocksInTier1) { random_blocks(*make_tier1(), 100000, 4000, {}); }
+TEST(Ops, RandomBlocksInTier1) { random_blocks(*make_tier1(), 100000, 4000, kShape); }
 TEST(Ops, RandomIntegerBlocksInTier1) {
-  random_blocks(*make_tier1(), 200000, 3000, {.insts = 60, .floating_point = false, .flags = true, .calls = true});
+  random_blocks(*make_tier1(), 200000, 3000,
+                {.insts = 60, .floating_point = false, .flags = true, .calls = true, .big_endian_atomics = false});
 }
 TEST(Ops, EveryOpInTier2) {
   const auto executor = make_tier2();
@@ -120,7 +131,7 @@ TEST(Ops, EveryOpInTier2) {
 TEST(Ops, RandomBlocksInTier2) {
   const auto executor = make_tier2();
   if (!executor) GTEST_SKIP() << "built without tier 2";
-  random_blocks(*executor, 300000, 200, {});
+  random_blocks(*executor, 300000, 200, kShape);
 }
 
 }  // namespace
