@@ -74,13 +74,14 @@ TEST(A64Block, UndefinedInTheMiddle) {
 /// A state, 4 KiB of memory at guest address 0x10000, and blocks run by the interpreter.
 struct Machine {
   alignas(64) u8 memory[4096] = {};
-  A64State* s = static_cast<A64State*>(std::aligned_alloc(64, align_up(sizeof(A64State), 64)));
+  char* raw = static_cast<char*>(std::aligned_alloc(64, align_up(ir::kJumpCacheBytes + sizeof(A64State), 64)));
+  A64State* s = reinterpret_cast<A64State*>(raw + ir::kJumpCacheBytes);
   Machine() {
     std::memset(static_cast<void*>(s), 0, sizeof *s);
     kA64.reset(s);
     s->memory_base = reinterpret_cast<u64>(memory) - 0x10000;
   }
-  ~Machine() { std::free(s); }
+  ~Machine() { std::free(raw); }
   Machine(const Machine&) = delete;
   void run(std::vector<u32> words) {
     Code code(0x1000, std::move(words));

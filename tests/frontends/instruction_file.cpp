@@ -106,9 +106,10 @@ std::string difference(const arm::A64State& got, const arm::A64State& want) {
 }
 
 struct AlignedState {
-  void* raw = std::aligned_alloc(64, align_up(sizeof(arm::A64State), 64));
-  arm::A64State* get() { return static_cast<arm::A64State*>(raw); }
-  AlignedState() { std::memset(raw, 0, sizeof(arm::A64State)); }
+  static constexpr std::size_t kBytes = align_up(ir::kJumpCacheBytes + sizeof(arm::A64State), 64);
+  char* raw = static_cast<char*>(std::aligned_alloc(64, kBytes));
+  arm::A64State* get() { return reinterpret_cast<arm::A64State*>(raw + ir::kJumpCacheBytes); }
+  AlignedState() { std::memset(raw, 0, kBytes); }
   ~AlignedState() { std::free(raw); }
 };
 

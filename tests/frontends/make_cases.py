@@ -3,7 +3,7 @@
 
   make_cases.py [--count N] [--seed S] [--rows REGEX] TABLE.decode…
   make_cases.py base_*.decode > a64_base.txt
-  make_cases.py fp_*.decode simd_*.decode > a64_simd.txt
+  make_cases.py fp_*.decode simd_*.decode crypto.decode > a64_simd.txt
   make_cases.py --words FILE > …          # lines "WORD name=value …" instead of random words
 
 Needs aarch64-linux-gnu-{gcc,as,objdump} and qemu-aarch64-static. The output is committed; the tests do not need these tools.

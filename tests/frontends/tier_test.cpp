@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <memory>
 
 #include "jit/engine/engine.h"
@@ -42,7 +43,7 @@ void copy_guest(arm::A64State& to, const arm::A64State& from) {
   to.flags_a = from.flags_a;
   to.flags_b = from.flags_b;
   to.mxcsr = from.mxcsr;
-  to.mode = from.mode;
+  ir::change_mode(&to, from.mode);
 }
 
 class Runner {
@@ -96,11 +97,24 @@ class A64Tiers : public ::testing::TestWithParam<std::tuple<TierChoice, const ch
 
 TEST_P(A64Tiers, File) {
   const auto [tier, file] = GetParam();
-  const auto runner = std::make_shared<Runner>(tier);
+  Runner runner(tier);
   EXPECT_GT(run_instruction_file(std::string(KILN_TEST_DATA) + "/" + file,
-                                 [&](ir::CodeSource& code, arm::A64State* s) { (*runner)(code, s); }),
+                                 [&](ir::CodeSource& code, arm::A64State* s) { runner(code, s); }),
             0u);
 }
+
+/// KILN_A64_CASES=file: more cases, e.g. a long run of make_cases.py.
+class A64MoreTiers : public ::testing::TestWithParam<TierChoice> {};
+
+TEST_P(A64MoreTiers, FromEnvironment) {
+  const char* path = std::getenv("KILN_A64_CASES");
+  if (!path) GTEST_SKIP() << "KILN_A64_CASES is not set";
+  Runner runner(GetParam());
+  run_instruction_file(path, [&](ir::CodeSource& code, arm::A64State* s) { runner(code, s); });
+}
+
+INSTANTIATE_TEST_SUITE_P(Tiers, A64MoreTiers, ::testing::Values(TierChoice::One, TierChoice::Two),
+                         [](const auto& info) { return std::string(tier_name(info.param)); });
 
 INSTANTIATE_TEST_SUITE_P(Files, A64Tiers,
                          ::testing::Combine(::testing::Values(TierChoice::Interp, TierChoice::One, TierChoice::Two),
