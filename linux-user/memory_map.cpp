@@ -1,6 +1,7 @@
 #include "linux-user/memory_map.h"
 
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -54,6 +55,7 @@ void MemoryMap::split(GuestAddr at) {
   auto it = find(at);
   if (it == areas_.end() || it->first == at) return;
   Area upper = it->second;
+  upper.offset += at - it->first;
   it->second.end = at;
   areas_.emplace(at, upper);
 }
@@ -66,18 +68,19 @@ void MemoryMap::erase_areas(GuestAddr start, GuestAddr end) {
 }
 
 void MemoryMap::insert_area(GuestAddr start, const Area& area) {
-  auto same = [&](const Area& other) {
-    return other.prot == area.prot && other.shared == area.shared && other.anonymous == area.anonymous;
+  auto joins = [](GuestAddr low_start, const Area& low, const Area& high) {
+    return low.prot == high.prot && low.shared == high.shared && low.anonymous == high.anonymous && low.file == high.file &&
+           (low.file == 0 || low.offset + (low.end - low_start) == high.offset);
   };
   auto next = areas_.lower_bound(area.end);
   Area merged = area;
-  if (next != areas_.end() && next->first == area.end && same(next->second)) {
+  if (next != areas_.end() && next->first == area.end && joins(start, area, next->second)) {
     merged.end = next->second.end;
     next = areas_.erase(next);
   }
   if (next != areas_.begin()) {
     auto prev = std::prev(next);
-    if (prev->second.end == start && same(prev->second)) {
+    if (prev->second.end == start && joins(prev->first, prev->second, merged)) {
       prev->second.end = merged.end;
       return;
     }
@@ -114,20 +117,59 @@ bool MemoryMap::drop_code(GuestAddr start, GuestAddr end) {
   return any;
 }
 
+void MemoryMap::drop_code(GuestAddr start, GuestAddr end, Stale& stale) {
+  if (drop_code(start, end)) stale.emplace_back(start, end - start);
+}
+
+/// A new writable view of a file: code translated from its other views is no longer watched. It will be, when translated again.
+void MemoryMap::drop_code_of_file(const Area& area, GuestAddr start, Stale& stale) {
+  if (area.file == 0 || !(area.prot & PROT_WRITE) || code_pages_.empty()) return;
+  for (const auto& [other_start, other] : areas_) {
+    if (other.file != area.file || other_start == start) continue;
+    for (auto page = code_pages_.lower_bound(other_start); page != code_pages_.end() && *page < other.end; ++page)
+      stale.emplace_back(*page, kPageSize);
+  }
+}
+
+template <class Fn>
+void MemoryMap::for_each_alias(GuestAddr page, Fn&& fn) {
+  auto own = find(page);
+  if (own == areas_.end() || own->second.file == 0) return;
+  const u64 file = own->second.file, offset = own->second.offset + (page - own->first);
+  for (const auto& [start, area] : areas_) {
+    if (area.file != file || offset < area.offset || offset - area.offset >= area.end - start) continue;
+    const GuestAddr alias = start + (offset - area.offset);
+    if (alias != page) fn(alias, area);
+  }
+}
+
+void MemoryMap::set_protected(GuestAddr page, bool on) {
+  if (on ? !protected_pages_.insert(page).second : protected_pages_.erase(page) == 0) return;
+  write_protected_.store(protected_pages_.size(), std::memory_order_relaxed);
+  auto it = find(page);
+  if (it != areas_.end()) mprotect(host(page), kPageSize, on ? PROT_READ : host_prot(it->second.prot));
+}
+
+u64 MemoryMap::file_identity(int fd) {
+  struct stat st;
+  if (fstat(fd, &st) != 0) return 0;
+  return files_.try_emplace({st.st_dev, st.st_ino}, files_.size() + 1).first->second;
+}
+
 void MemoryMap::reserve_hole(GuestAddr start, u64 length) const {
   mmap(host(start), length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
 }
 
 s64 MemoryMap::map(GuestAddr address, u64 length, u32 prot, u32 flags, int fd, u64 offset) {
-  bool had_code = false;
+  Stale stale;
   mutex_.lock();
-  const s64 result = map_locked(address, length, prot, flags, fd, offset, had_code);
+  const s64 result = map_locked(address, length, prot, flags, fd, offset, stale);
   mutex_.unlock();
-  if (had_code) invalidate(static_cast<GuestAddr>(result), page_up(length));
+  invalidate(stale);
   return result;
 }
 
-s64 MemoryMap::map_locked(GuestAddr address, u64 length, u32 prot, u32 flags, int fd, u64 offset, bool& had_code) {
+s64 MemoryMap::map_locked(GuestAddr address, u64 length, u32 prot, u32 flags, int fd, u64 offset, Stale& stale) {
   if (length == 0 || (offset & (kPageSize - 1))) return -EINVAL;
   length = page_up(length);
   if (length == 0 || length > limit_) return -ENOMEM;
@@ -146,9 +188,15 @@ s64 MemoryMap::map_locked(GuestAddr address, u64 length, u32 prot, u32 flags, in
   const int host_flags = static_cast<int>((flags & ~u32{MAP_FIXED_NOREPLACE | MAP_GROWSDOWN | MAP_32BIT}) | MAP_FIXED);
   void* p = mmap(host(address), length, host_prot(prot), host_flags, fd, static_cast<off_t>(offset));
   if (p == MAP_FAILED) return -errno;
-  had_code = drop_code(address, address + length);
+  drop_code(address, address + length, stale);
   erase_areas(address, address + length);
-  insert_area(address, Area{address + length, prot, (flags & MAP_TYPE) != MAP_PRIVATE, (flags & MAP_ANONYMOUS) != 0});
+  Area area{address + length, prot, (flags & MAP_TYPE) != MAP_PRIVATE, (flags & MAP_ANONYMOUS) != 0};
+  if (area.shared && !area.anonymous) {
+    area.file = file_identity(fd);
+    area.offset = offset;
+    drop_code_of_file(area, address, stale);
+  }
+  insert_area(address, area);
   return static_cast<s64>(address);
 }
 
@@ -197,7 +245,7 @@ s64 MemoryMap::protect(GuestAddr address, u64 length, u32 prot) {
   split(end);
   GuestAddr at = address;
   s64 result = 0;
-  bool had_code = false;
+  Stale stale;
   while (at < end) {
     auto it = areas_.find(at);
     if (it == areas_.end()) {
@@ -210,8 +258,9 @@ s64 MemoryMap::protect(GuestAddr address, u64 length, u32 prot) {
         result = -errno;
         break;
       }
-      had_code |= drop_code(at, area.end);
+      drop_code(at, area.end, stale);
       area.prot = prot;
+      drop_code_of_file(area, at, stale);
     }
     areas_.erase(it);
     insert_area(at, area);
@@ -226,24 +275,21 @@ s64 MemoryMap::protect(GuestAddr address, u64 length, u32 prot) {
     insert_area(edge, area);
   }
   guard.unlock();
-  if (had_code) invalidate(address, length);
+  invalidate(stale);
   return result;
 }
 
 s64 MemoryMap::remap(GuestAddr old_address, u64 old_length, u64 new_length, u32 flags, GuestAddr new_address) {
-  bool had_code = false;
+  Stale stale;
   mutex_.lock();
-  const s64 result = remap_locked(old_address, old_length, new_length, flags, new_address, had_code);
+  const s64 result = remap_locked(old_address, old_length, new_length, flags, new_address, stale);
   mutex_.unlock();
-  if (had_code) {
-    invalidate(old_address, page_up(old_length));
-    if (result >= 0) invalidate(static_cast<GuestAddr>(result), page_up(new_length));
-  }
+  invalidate(stale);
   return result;
 }
 
 s64 MemoryMap::remap_locked(GuestAddr old_address, u64 old_length, u64 new_length, u32 flags, GuestAddr new_address,
-                            bool& had_code) {
+                            Stale& stale) {
   if (flags & ~u32{MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP}) return -EINVAL;
   if ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && !(flags & MREMAP_MAYMOVE)) return -EINVAL;
   if (old_address & (kPageSize - 1)) return -EINVAL;
@@ -257,7 +303,7 @@ s64 MemoryMap::remap_locked(GuestAddr old_address, u64 old_length, u64 new_lengt
   const GuestAddr old_end = old_address + old_length;
   auto forget_code = [&](GuestAddr start, GuestAddr end) {
     if (start == end || !drop_code(start, end)) return;
-    had_code = true;
+    stale.emplace_back(start, end - start);
     mprotect(host(start), end - start, host_prot(area.prot));  // one mapping again for the host
   };
 
@@ -295,7 +341,7 @@ s64 MemoryMap::remap_locked(GuestAddr old_address, u64 old_length, u64 new_lengt
     if (new_address == 0) return -ENOMEM;
   }
   forget_code(old_address, old_end);
-  if (drop_code(new_address, new_address + new_length)) had_code = true;
+  drop_code(new_address, new_address + new_length, stale);
   void* p = mremap(host(old_address), old_length, new_length,
                    static_cast<int>(MREMAP_MAYMOVE | MREMAP_FIXED | (flags & MREMAP_DONTUNMAP)), host(new_address));
   if (p == MAP_FAILED) return -errno;
@@ -359,19 +405,32 @@ void MemoryMap::protect_code(GuestAddr page) {
   auto it = find(page);
   if (it == areas_.end()) return;
   code_pages_.insert(page);
-  if (!(it->second.prot & PROT_WRITE) || !protected_pages_.insert(page).second) return;
-  mprotect(host(page), kPageSize, PROT_READ);
-  write_protected_.store(protected_pages_.size(), std::memory_order_relaxed);
+  if (it->second.prot & PROT_WRITE) set_protected(page, true);
+  for_each_alias(page, [&](GuestAddr alias, const Area& area) {
+    if (area.prot & PROT_WRITE) set_protected(alias, true);
+  });
 }
 
 void MemoryMap::unprotect_code(GuestAddr page) {
   page = page_down(page);
   std::lock_guard guard(mutex_);
   code_pages_.erase(page);
-  if (protected_pages_.erase(page) == 0) return;
-  write_protected_.store(protected_pages_.size(), std::memory_order_relaxed);
-  auto it = find(page);
-  if (it != areas_.end()) mprotect(host(page), kPageSize, host_prot(it->second.prot));
+  set_protected(page, false);
+}
+
+/// Drops the code that keeps `page` write-protected: its own, and that of the other views of the same bytes.
+void MemoryMap::give_up_page(GuestAddr page) {
+  std::vector<GuestAddr> pages{page};
+  {
+    std::lock_guard guard(mutex_);
+    for_each_alias(page, [&](GuestAddr alias, const Area&) {
+      if (code_pages_.contains(alias) || protected_pages_.contains(alias)) pages.push_back(alias);
+    });
+  }
+  // In this order: what another thread translates in between protects the page again, and is dropped with the rest. The other way
+  // round its block would live on an unwatched page.
+  for (GuestAddr p : pages) unprotect_code(p);
+  for (GuestAddr p : pages) invalidate(p, kPageSize);
 }
 
 bool MemoryMap::handle_write_fault(GuestAddr address) {
@@ -383,8 +442,7 @@ bool MemoryMap::handle_write_fault(GuestAddr address) {
     // Another thread's fault may have given the page back since: trying again is right then, too.
     if (!protected_pages_.contains(page)) return true;
   }
-  invalidate(page, kPageSize);
-  unprotect_code(page);
+  give_up_page(page);
   return true;
 }
 
@@ -398,8 +456,7 @@ void MemoryMap::prepare_write_slow(GuestAddr address, u64 length) {
       if (it == protected_pages_.end() || *it >= end) return;
       page = *it;
     }
-    invalidate(page, kPageSize);
-    unprotect_code(page);
+    give_up_page(page);
     page += kPageSize;
   }
 }

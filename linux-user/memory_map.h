@@ -1,7 +1,7 @@
 // The guest's address space in user mode: a reservation in Kiln's own, and what the guest has mapped in it.
 // Invariants: (1) every page of [0, limit) belongs to the reservation: what the guest has not mapped is PROT_NONE, never a
 // hole; (2) the lock is never held while the engine is called or guest memory is touched, so that the fault handler may take
-// it; (3) a page with translated code that the guest may write is read-only for the host (write_protected).
+// it; (3) a page with translated code that the guest may write is read-only for the host, and so is every writable alias of it.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -113,7 +113,11 @@ class MemoryMap final : public jit::AddressSpace {
     u32 prot;
     bool shared;
     bool anonymous;
+    u64 file = 0;    // identity of a shared file's bytes, 0: none; the same bytes may be mapped in several places
+    u64 offset = 0;  // in that file
   };
+  /// Ranges whose code must be invalidated once the lock is free.
+  using Stale = std::vector<std::pair<GuestAddr, u64>>;
   using Areas = std::map<GuestAddr, Area>;
 
   Areas::iterator find(GuestAddr address);
@@ -124,12 +128,23 @@ class MemoryMap final : public jit::AddressSpace {
   void insert_area(GuestAddr start, const Area& area);
   GuestAddr find_gap(u64 length);
   bool drop_code(GuestAddr start, GuestAddr end);
+  void drop_code(GuestAddr start, GuestAddr end, Stale& stale);
+  void drop_code_of_file(const Area& area, GuestAddr start, Stale& stale);
+  /// Calls fn(page) for every other place where the page's file bytes are mapped.
+  template <class Fn>
+  void for_each_alias(GuestAddr page, Fn&& fn);
+  void set_protected(GuestAddr page, bool on);
+  void give_up_page(GuestAddr page);
+  u64 file_identity(int fd);
   void reserve_hole(GuestAddr start, u64 length) const;
-  s64 map_locked(GuestAddr address, u64 length, u32 prot, u32 flags, int fd, u64 offset, bool& had_code);
-  s64 remap_locked(GuestAddr old_address, u64 old_length, u64 new_length, u32 flags, GuestAddr new_address, bool& had_code);
+  s64 map_locked(GuestAddr address, u64 length, u32 prot, u32 flags, int fd, u64 offset, Stale& stale);
+  s64 remap_locked(GuestAddr old_address, u64 old_length, u64 new_length, u32 flags, GuestAddr new_address, Stale& stale);
   void prepare_write_slow(GuestAddr address, u64 length);
   void invalidate(GuestAddr start, u64 length) const {
     if (invalidate_) invalidate_(start, length);
+  }
+  void invalidate(const Stale& stale) const {
+    for (const auto& [start, length] : stale) invalidate(start, length);
   }
 
   std::mutex mutex_;
@@ -138,10 +153,11 @@ class MemoryMap final : public jit::AddressSpace {
   GuestAddr mmap_base_ = 0;
   GuestAddr brk_start_ = 0, brk_ = 0;
   Areas areas_;
-  std::set<GuestAddr> code_pages_;          // pages that hold translated code
-  std::set<GuestAddr> protected_pages_;     // of these, the ones read-only for the host only
-  std::atomic<u64> write_protected_{0};     // size of protected_pages_, read without the lock
-  std::map<GuestAddr, std::string> names_;  // "[stack]" …
+  std::set<GuestAddr> code_pages_;            // pages that hold translated code
+  std::set<GuestAddr> protected_pages_;       // read-only for the host only: code pages and writable aliases of them
+  std::atomic<u64> write_protected_{0};       // size of protected_pages_, read without the lock
+  std::map<GuestAddr, std::string> names_;    // "[stack]" …
+  std::map<std::pair<u64, u64>, u64> files_;  // device and inode of shared mappings → identity
   std::function<void(GuestAddr, u64)> invalidate_;
 };
 
