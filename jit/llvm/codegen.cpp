@@ -120,9 +120,6 @@ void CodeGenerator::optimise(llvm::Function& function) {
   loop_passes.addPass(LICMPass(LICMOptions()));
   passes.addPass(createFunctionToLoopPassAdaptor(std::move(loop_passes), /*UseMemorySSA=*/true));
   passes.run(function, functions);
-  // The passes above had to know; the code generator goes by the intrinsics themselves and would only add a `wait` after every
-  // inline asm, for the sake of the x87.
-  function.removeFnAttr(Attribute::StrictFP);
 }
 
 Result<llvm::SmallVector<char, 0>> CodeGenerator::emit(llvm::Module& module) {

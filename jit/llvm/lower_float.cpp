@@ -1,6 +1,8 @@
 // Floating point, scalar and vector. MXCSR is the guest's own environment while generated code runs, so every op that rounds or
 // raises flags is a constrained intrinsic (round.dynamic, fpexcept.strict). The host's NaN payloads differ from the guest's
 // only when a result is NaN: a NaN result branches to a cold block that evaluates the op again through ir::eval_pure.
+#include <llvm/Support/raw_ostream.h>
+
 #include "jit/llvm/lowering.h"
 
 namespace kiln::jit {
@@ -13,25 +15,63 @@ llvm::Value* metadata_string(llvm::LLVMContext& context, const char* text) {
 }
 }  // namespace
 
+// While LLVM's IR passes run, an op is a call of a function that they know nothing of; expand_strict() puts the constrained
+// intrinsic in its place. They would fold the intrinsic when its operands are constant and the result exact, and that is wrong
+// for the sign of a zero sum (rounding) and for denormals (flush modes).
+llvm::CallInst* RegionLowering::strict_call(StrictOp op, llvm::Type* result, llvm::ArrayRef<LValue> args) {
+  std::string name = "kiln.fp." + std::to_string(op.id) + (op.predicate ? op.predicate : "");
+  std::vector<llvm::Type*> types;
+  llvm::raw_string_ostream stream(name);
+  stream << '.' << *result;
+  for (LValue v : args) {
+    types.push_back(v->getType());
+    stream << '.' << *v->getType();
+  }
+  llvm::Function* function = module_.getFunction(name);
+  if (!function) {
+    auto* type = llvm::FunctionType::get(result, types, false);
+    function = llvm::Function::Create(type, llvm::Function::ExternalLinkage, name, module_);
+    function->setDoesNotThrow();
+    function->setWillReturn();
+    function->setNoSync();
+    function->setMemoryEffects(llvm::MemoryEffects::inaccessibleMemOnly());
+    op.placeholder = function;
+    strict_ops_.push_back(op);
+  }
+  return b_.CreateCall(function, args);
+}
+
+void RegionLowering::expand_strict() {
+  for (const StrictOp& op : strict_ops_) {
+    std::vector<llvm::Type*> overloads;
+    auto* type = op.placeholder->getFunctionType();
+    if (!op.predicate) overloads.push_back(type->getReturnType());
+    // Conversions are overloaded on both types, compares on the operands'.
+    if (op.predicate || type->getParamType(0) != type->getReturnType()) overloads.push_back(type->getParamType(0));
+    llvm::Function* intrinsic = llvm::Intrinsic::getDeclaration(&module_, op.id, overloads);
+    while (!op.placeholder->use_empty()) {
+      auto* call = llvm::cast<llvm::CallInst>(*op.placeholder->user_begin());
+      std::vector<LValue> args(call->arg_begin(), call->arg_end());
+      if (op.predicate) args.push_back(metadata_string(context_, op.predicate));
+      if (op.rounds) args.push_back(metadata_string(context_, "round.dynamic"));
+      args.push_back(metadata_string(context_, "fpexcept.strict"));
+      llvm::CallInst* real = llvm::CallInst::Create(intrinsic, args, "", call->getIterator());
+      real->addFnAttr(llvm::Attribute::StrictFP);
+      call->replaceAllUsesWith(real);
+      call->eraseFromParent();
+    }
+    op.placeholder->eraseFromParent();
+  }
+  strict_ops_.clear();
+}
+
 llvm::Value* RegionLowering::strict(llvm::Intrinsic::ID id, llvm::Type* type, std::initializer_list<LValue> args, bool rounds) {
-  std::vector<LValue> all(args);
-  std::vector<llvm::Type*> overloads{type};
-  // Conversions are overloaded on both types.
-  if (all[0]->getType() != type) overloads.push_back(all[0]->getType());
-  if (rounds) all.push_back(metadata_string(context_, "round.dynamic"));
-  all.push_back(metadata_string(context_, "fpexcept.strict"));
-  llvm::CallInst* call = b_.CreateCall(llvm::Intrinsic::getDeclaration(&module_, id, overloads), all);
-  call->addFnAttr(llvm::Attribute::StrictFP);
-  return call;
+  return strict_call({.id = id, .rounds = rounds}, type, {args.begin(), args.size()});
 }
 
 llvm::Value* RegionLowering::strict_compare(LValue a, LValue b, const char* predicate, bool signalling) {
   const auto id = signalling ? llvm::Intrinsic::experimental_constrained_fcmps : llvm::Intrinsic::experimental_constrained_fcmp;
-  llvm::CallInst* call =
-      b_.CreateCall(llvm::Intrinsic::getDeclaration(&module_, id, {a->getType()}),
-                    {a, b, metadata_string(context_, predicate), metadata_string(context_, "fpexcept.strict")});
-  call->addFnAttr(llvm::Attribute::StrictFP);
-  return call;
+  return strict_call({.id = id, .predicate = predicate}, llvm::CmpInst::makeCmpResultType(a->getType()), {a, b});
 }
 
 llvm::Value* RegionLowering::eval_cold(const Inst& inst, LValue condition, llvm::function_ref<LValue()> fast) {

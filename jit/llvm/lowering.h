@@ -44,6 +44,9 @@ class RegionLowering {
   /// Fills the module; empty if all is well, else what cannot be compiled.
   std::string run();
 
+  /// After the IR passes, before code generation: floating-point ops become LLVM's constrained intrinsics.
+  void expand_strict();
+
   llvm::Function* function() { return function_; }
   /// Host address of every external symbol that the module names.
   const std::map<std::string, HostAddr>& symbols() const { return symbols_; }
@@ -145,6 +148,13 @@ class RegionLowering {
 
   // lower_float.cpp
   LValue strict(llvm::Intrinsic::ID id, llvm::Type* type, std::initializer_list<LValue> args, bool rounds);
+  struct StrictOp {
+    llvm::Intrinsic::ID id;
+    bool rounds = false;
+    const char* predicate = nullptr;  // of compares
+    llvm::Function* placeholder = nullptr;
+  };
+  llvm::CallInst* strict_call(StrictOp op, llvm::Type* result, llvm::ArrayRef<LValue> args);
   LValue strict_compare(LValue a, LValue b, const char* predicate, bool signalling);
   LValue fix_nan(const ir::Inst& inst, LValue result);
   LValue eval_cold(const ir::Inst& inst, LValue condition, llvm::function_ref<LValue()> fast);
@@ -168,6 +178,7 @@ class RegionLowering {
   std::vector<llvm::BasicBlock*> heads_;
   std::map<std::string, HostAddr> symbols_;
   std::map<std::string, unsigned> fallbacks_;
+  std::vector<StrictOp> strict_ops_;
   std::string failure_;
 
   // while a block is lowered

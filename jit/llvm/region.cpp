@@ -219,14 +219,12 @@ std::string RegionLowering::run() {
   function_ = llvm::Function::Create(region_type_, llvm::Function::ExternalLinkage, "region", module_);
   function_->setCallingConv(llvm::CallingConv::PreserveNone);
   function_->setDoesNotThrow();
-  function_->addFnAttr(llvm::Attribute::StrictFP);
   function_->addFnAttr("target-cpu", "x86-64-v3");
   // The guest may flush denormals: without this LLVM takes a test of the bits for a floating-point compare with zero.
   function_->addFnAttr("denormal-fp-math", "dynamic,dynamic");
   function_->addFnAttr("no-jump-tables", "true");
   function_->addFnAttr("prefer-vector-width", "128");
   state_ = function_->getArg(0);
-  b_.setIsFPConstrained(true);
 
   llvm::BasicBlock* entry = new_block("entry");
   for (std::size_t i = 0; i < request_.blocks.size(); ++i)

@@ -38,6 +38,7 @@ class LlvmCompiler final : public Tier2Compiler {
     }
     const auto lowered = std::chrono::steady_clock::now();
     generator_->optimise(*lowering.function());
+    lowering.expand_strict();
     const auto optimised = std::chrono::steady_clock::now();
     if (log_.on(kLogTier2)) log_ir(request, lowering);
     auto object = generator_->emit(module);

@@ -140,6 +140,7 @@ HostAddr Machine::direct_exit(GuestAddr pc) {
 }
 
 Result<jit::RegionCode> Machine::compile(const std::vector<jit::RegionBlock>& blocks) {
+  if (std::getenv("KILN_LOG")) log = Log(kLogTier2);
   if (!compiler_) compiler_ = jit::make_tier2_compiler(log);
   jit::RegionRequest request;
   request.guest = &test_guest();

@@ -21,10 +21,10 @@ std::string describe(const std::vector<jit::RegionBlock>& blocks) {
 /// Prints the shortest way of cutting one block short that still shows a difference in MXCSR or in a register.
 void minimise(const std::vector<jit::RegionBlock>& blocks, Machine& start) {
   for (std::size_t index = 0; index < blocks.size(); ++index)
-    for (std::size_t cut = 0; cut < blocks[index].ir.insts.size(); ++cut) {
+    for (std::size_t cut = 0; cut < blocks[index].ir.insts.size(); ++cut) {  // and once with only the exit missing
       auto shorter = blocks;
       jit::RegionBlock& block = shorter[index];
-      if (block.ir.insts[cut].op != ir::Op::insn_start_) continue;
+      if (block.ir.insts[cut].op != ir::Op::insn_start_ && cut + 1 != block.ir.insts.size()) continue;
       block.ir.insts.resize(cut);
       block.taken = block.not_taken = -1;
       block.indirect.clear();
@@ -46,6 +46,15 @@ void minimise(const std::vector<jit::RegionBlock>& blocks, Machine& start) {
       if (same) continue;
       std::printf("differs with block %zu cut at %zu (mxcsr %x, expected %x)\n%s", index, cut, tier2.state().mxcsr,
                   reference.state().mxcsr, ir::print(block.ir).c_str());
+      for (unsigned r = 0; r < 16; ++r)
+        if (tier2.state().x[r] != reference.state().x[r])
+          std::printf("x%u %llx, expected %llx\n", r, static_cast<unsigned long long>(tier2.state().x[r]),
+                      static_cast<unsigned long long>(reference.state().x[r]));
+      for (unsigned r = 0; r < 16; ++r)
+        if (tier2.state().v[r / 2].d[r % 2] != reference.state().v[r / 2].d[r % 2])
+          std::printf("v%u[%u] %llx, expected %llx\n", r / 2, r % 2,
+                      static_cast<unsigned long long>(tier2.state().v[r / 2].d[r % 2]),
+                      static_cast<unsigned long long>(reference.state().v[r / 2].d[r % 2]));
       break;
     }
 }
@@ -54,7 +63,6 @@ void compare(u64 seed, const RandomOptions& options, unsigned states, const std:
   RandomRegion random(seed);
   const auto blocks = random.make(options);
   Machine tier2, reference;
-  if (std::getenv("KILN_LOG")) tier2.log = Log(kLogTier2);
   auto code = tier2.compile(blocks);
   ASSERT_TRUE(code) << name << " seed " << seed << ": " << code.error();
   for (unsigned i = 0; i < states && !testing::Test::HasFailure(); ++i) {
