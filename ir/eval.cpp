@@ -34,9 +34,10 @@ bool eval_integer(const Inst& inst, const Type* types, const Datum* args, u64& r
   case Op::name##_:                                                                                                   \
     result = by_int(inst.type, [&]<class T>() -> u64 { return op_##name<T>(static_cast<T>(a), static_cast<T>(b)); }); \
     return true;
-  KILN_BINARY(add)
-  KILN_BINARY(sub) KILN_BINARY(mul) KILN_BINARY(umulh) KILN_BINARY(smulh) KILN_BINARY(udiv) KILN_BINARY(sdiv) KILN_BINARY(urem)
-      KILN_BINARY(srem) KILN_BINARY(andn) KILN_BINARY(shl) KILN_BINARY(lshr) KILN_BINARY(ashr) KILN_BINARY(rotr)
+    KILN_BINARY(add)
+  KILN_BINARY(sub)
+  KILN_BINARY(mul) KILN_BINARY(umulh) KILN_BINARY(smulh) KILN_BINARY(udiv) KILN_BINARY(sdiv) KILN_BINARY(urem) KILN_BINARY(srem)
+      KILN_BINARY(andn) KILN_BINARY(shl) KILN_BINARY(lshr) KILN_BINARY(ashr) KILN_BINARY(rotr)
 #undef KILN_BINARY
 #define KILN_UNARY(name) \
   case Op::name##_: result = by_int(inst.type, [&]<class T>() -> u64 { return op_##name<T>(static_cast<T>(a)); }); return true;

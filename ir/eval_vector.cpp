@@ -10,11 +10,12 @@ Vec lanes(const Inst& inst, Vec a, Vec b) {
   switch (inst.op) {
 #define KILN_BINARY(name) \
   case Op::name##_: return op_##name<L>(a, b);
-  KILN_BINARY(v_add)
-  KILN_BINARY(v_sub) KILN_BINARY(v_mul) KILN_BINARY(v_cmpeq) KILN_BINARY(v_cmpgt_s) KILN_BINARY(v_cmpge_s)
-      KILN_BINARY(v_cmpgt_u) KILN_BINARY(v_cmpge_u) KILN_BINARY(v_min_s) KILN_BINARY(v_max_s) KILN_BINARY(v_min_u)
-          KILN_BINARY(v_max_u) KILN_BINARY(v_zip_lo) KILN_BINARY(v_zip_hi) KILN_BINARY(v_uzp_even) KILN_BINARY(v_uzp_odd)
-              KILN_BINARY(v_trn_even) KILN_BINARY(v_trn_odd)
+    KILN_BINARY(v_add)
+  KILN_BINARY(v_sub)
+  KILN_BINARY(v_mul) KILN_BINARY(v_cmpeq) KILN_BINARY(v_cmpgt_s) KILN_BINARY(v_cmpge_s) KILN_BINARY(v_cmpgt_u)
+      KILN_BINARY(v_cmpge_u) KILN_BINARY(v_min_s) KILN_BINARY(v_max_s) KILN_BINARY(v_min_u) KILN_BINARY(v_max_u)
+          KILN_BINARY(v_zip_lo) KILN_BINARY(v_zip_hi) KILN_BINARY(v_uzp_even) KILN_BINARY(v_uzp_odd) KILN_BINARY(v_trn_even)
+              KILN_BINARY(v_trn_odd)
 #undef KILN_BINARY
                   case Op::v_neg_:
     return op_v_neg<L>(a);

@@ -89,7 +89,8 @@ void write_slot(CpuState* state, Type type, u64 offset, const Datum& d) {
 }
 
 /// Integer and vector arguments travel in registers of their own kinds, so one prototype with all of both fits every helper.
-__attribute__((no_sanitize("function"))) Datum call_helper(const Block& block, const Inst& inst, const Cell* cells, CpuState* state) {
+__attribute__((no_sanitize("function"))) Datum call_helper(const Block& block, const Inst& inst, const Cell* cells,
+                                                           CpuState* state) {
   const Helper& helper = helper_of(inst);
   u64 ints[4] = {};
   __m128i vectors[3] = {};
