@@ -1,23 +1,20 @@
 #include "jit/engine/code_cache.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
+
+#include <cstring>
 
 namespace kiln::jit {
 
 CodeCache::CodeCache(std::size_t bytes) {
   size_ = align_up(bytes, std::size_t{kGenerations} << 16);
   part_ = size_ / kGenerations;
-  const int fd = memfd_create("kiln-code", MFD_CLOEXEC);
-  if (fd < 0) return;
-  if (ftruncate(fd, static_cast<off_t>(size_)) != 0) {
-    close(fd);
-    return;
-  }
-  void* rw = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  void* rx = mmap(nullptr, size_, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-  close(fd);
-  if (rw == MAP_FAILED || rx == MAP_FAILED) return;
+  // Shared anonymous memory mapped a second time by mremap() of length 0. (A memfd would do, but perf reads /tmp/perf-PID.map only
+  // for what /proc/PID/maps shows as anonymous or as /dev/zero.)
+  void* rw = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (rw == MAP_FAILED) return;
+  void* rx = mremap(rw, 0, size_, MREMAP_MAYMOVE);
+  if (rx == MAP_FAILED || mprotect(rx, size_, PROT_READ | PROT_EXEC) != 0) return;
   writable_ = static_cast<u8*>(rw);
   executable_ = reinterpret_cast<HostAddr>(rx);
   next_ = executable_;
@@ -42,27 +39,25 @@ unsigned CodeCache::advance() {
   return current_;
 }
 
-int CodeCache::prepare_fork() const {
-  const int fd = memfd_create("kiln-code", MFD_CLOEXEC);
-  if (fd < 0 || ftruncate(fd, static_cast<off_t>(size_)) != 0) return fd;
+void* CodeCache::prepare_fork() const {
+  void* copy = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (copy == MAP_FAILED) return nullptr;
   for (unsigned part = 0; part < kGenerations; ++part) {
     const bool filled = part != current_ && (full_parts_ == kGenerations - 1 || part < current_);
     const std::size_t bytes = part == current_ ? next_ - start_of(part) : filled ? part_ : 0;
-    std::size_t done = 0;
-    while (done < bytes) {
-      const std::size_t at = part * part_ + done;
-      const ssize_t n = pwrite(fd, writable_ + at, bytes - done, static_cast<off_t>(at));
-      if (n <= 0) break;
-      done += static_cast<std::size_t>(n);
-    }
+    std::memcpy(static_cast<u8*>(copy) + part * part_, writable_ + part * part_, bytes);
   }
-  return fd;
+  return copy;
 }
 
-void CodeCache::adopt_fork(int fd) {
-  mmap(writable_, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
-  mmap(reinterpret_cast<void*>(executable_), size_, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0);
-  close(fd);
+bool CodeCache::adopt_fork(void* copy) {
+  void* const rx = reinterpret_cast<void*>(executable_);
+  return copy != nullptr && mremap(copy, size_, size_, MREMAP_MAYMOVE | MREMAP_FIXED, writable_) == writable_ &&
+         mremap(writable_, 0, size_, MREMAP_MAYMOVE | MREMAP_FIXED, rx) == rx && mprotect(rx, size_, PROT_READ | PROT_EXEC) == 0;
+}
+
+void CodeCache::release_fork(void* copy) const {
+  if (copy != nullptr) munmap(copy, size_);
 }
 
 }  // namespace kiln::jit

@@ -1,4 +1,4 @@
-// Code memory: one memfd mapped twice, writable here and executable there, cut into generations that are reused in turn.
+// Code memory: shared memory mapped twice, writable here and executable there, cut into generations that are reused in turn.
 #pragma once
 #include <cstddef>
 
@@ -32,9 +32,10 @@ class CodeCache {
   std::size_t used() const { return full_parts_ * part_ + (next_ - start_of(current_)); }
 
   /// fork(): the two mappings are shared memory, so a child needs its own copy. prepare_fork() makes one while the caller keeps
-  /// the cache still; adopt_fork() in the child maps it in place, the parent closes it.
-  int prepare_fork() const;
-  void adopt_fork(int fd);
+  /// the cache still; adopt_fork() in the child puts it in place; release_fork() in the parent lets go of it.
+  void* prepare_fork() const;
+  bool adopt_fork(void* copy);
+  void release_fork(void* copy) const;
 
  private:
   HostAddr start_of(unsigned generation) const { return executable_ + generation * part_; }

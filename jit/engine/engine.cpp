@@ -308,12 +308,11 @@ void Engine::before_fork() {
   impl_->compiler_mutex.lock();
   impl_->mutex.lock();
   impl_->range_mutex.lock();
-  impl_->fork_fd = impl_->cache.prepare_fork();
+  impl_->fork_copy = impl_->cache.prepare_fork();
 }
 
 void Engine::after_fork_parent() {
-  if (impl_->fork_fd >= 0) close(impl_->fork_fd);
-  impl_->fork_fd = -1;
+  impl_->cache.release_fork(std::exchange(impl_->fork_copy, nullptr));
   impl_->range_mutex.unlock();
   impl_->mutex.unlock();
   impl_->compiler_mutex.unlock();
@@ -330,7 +329,10 @@ void Engine::after_fork_child(CpuState* cpu) {
     impl_->compile_queue.clear();
   }
   new (&impl_->world_resumed) std::condition_variable;
-  impl_->cache.adopt_fork(std::exchange(impl_->fork_fd, -1));
+  if (!impl_->cache.adopt_fork(std::exchange(impl_->fork_copy, nullptr))) {
+    std::fprintf(stderr, "kiln: no memory for the child's code cache\n");
+    _exit(1);
+  }
   after_fork_parent();
 }
 

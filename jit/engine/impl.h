@@ -164,7 +164,7 @@ struct Engine::Impl {
   u64 checked_blocks = 0, unchecked_blocks = 0;
   u64 tier2_failures = 0, evictions = 0;
   std::FILE* perf_file = nullptr;
-  int fork_fd = -1;
+  void* fork_copy = nullptr;   // of the code cache, while fork() is under way
 };
 
 inline ThreadRecord* thread_of(ir::CpuState* cpu) { return static_cast<ThreadRecord*>(cpu->engine_data); }
