@@ -65,8 +65,8 @@ Value fp2(Lifter& l, Fp2 op, Width w, unsigned bytes, Value a, Value b) {
   a = keep(l, bytes, a), b = keep(l, bytes, b);
   if (op == Fp2::Div && bytes == 8) b = v_or(l, b, l.ir.vconst(0, repeat(Width::B4, 0x3f800000)));
   const Value r = l.ir.vec(c.vector, w, {a, b}, 0, 0, l.fp().pack());
-  // 0 == 0 and 0 >= 0 hold in the surplus lanes; arithmetic on zeros gives zeros, save 0 - 0 rounding down.
-  return keep(l, bytes, r);
+  // Arithmetic on the surplus zeros gives zeros, save 0 - 0 rounding down; 0 == 0 and 0 >= 0 hold.
+  return op == Fp2::Add || op == Fp2::Mul || op == Fp2::Div ? r : keep(l, bytes, r);
 }
 
 Value fp_muladd(Lifter& l, Width w, unsigned bytes, Value a, Value b, Value c) {
