@@ -82,6 +82,13 @@ std::vector<unsigned> check_instructions(LLVMDisasmContextRef disassembler, cons
   return ends;
 }
 
+/// Families whose HOLE_A is the displacement of a guest access or an address sum (and never an immediate).
+bool has_displacement(StringRef family) {
+  for (StringRef name : {"ld", "ld_t", "st_", "st_t", "ldv", "ldv_t", "stv", "stv_t", "lea_ri"})
+    if (family == name) return true;
+  return false;
+}
+
 void add_stencil(Out& out, LLVMDisasmContextRef disassembler, Object& object, const SymbolRef& symbol,
                  const std::string& family) {
   const SectionRef section = *take(symbol.getSection());
@@ -150,6 +157,11 @@ void add_stencil(Out& out, LLVMDisasmContextRef disassembler, Object& object, co
         hole = "Const";
         addend = -static_cast<int64_t>(end - f.offset) + 4;  // bytes between the field's end and the instruction's end
       }
+    }
+    if (f.target == "HOLE_A" && wide && f.offset + 4 == size && addend == 0 && has_displacement(family)) {
+      // [base + disp32]: ModRM, then SIB if its low bits say so. `constant` tells emit() where ModRM is.
+      if (bytes[f.offset - 2] >> 6 == 2 && (bytes[f.offset - 2] & 7) == 4) constant = 2;
+      else if (bytes[f.offset - 1] >> 6 == 2 && (bytes[f.offset - 1] & 7) != 4) constant = 1;
     }
     if (!hole || addend < -32768 || addend > 32767) {
       complain("%s: relocation of type %u against '%s' is not known", family.c_str(), static_cast<unsigned>(f.type),

@@ -21,7 +21,8 @@ struct Relocation {
   u8 offset;
   Hole hole;
   s16 addend;
-  u16 constant;
+  u16 constant;  // Const: see there. A32: if not 0, a displacement that ends the stencil, with its ModRM byte so far in front
+                 // of it
 };
 
 /// `size` bytes at kBytes + offset; falls through at the end to whatever comes next.

@@ -39,6 +39,13 @@ void Stitcher::emit(u32 stencil, u64 a, u64 b) {
       case Hole::A32: {
         const u32 value = static_cast<u32>(a + static_cast<u64>(s64{x.addend}));
         std::memcpy(at, &value, 4);
+        if (x.constant && static_cast<s32>(value) == static_cast<s8>(value)) {
+          // mod 10 -> 01 with one byte, or 00 with none (rbp and r13 have no such form)
+          u8& modrm = at[-static_cast<int>(x.constant)];
+          const bool none = value == 0 && x.constant == 1 && (modrm & 7) != 5;
+          modrm = static_cast<u8>((modrm & 0x3f) | (none ? 0 : 0x40));
+          out_ -= none ? 4 : 3;
+        }
         break;
       }
       case Hole::B32: {
@@ -108,6 +115,12 @@ void Stitcher::jump_to(HostAddr target) {
 void Stitcher::store_imm(u32 offset, u64 value, bool is64) {
   if (!is64 || fits32(value)) {
     emit(id::slot_st_imm + (is64 ? 1 : 0), offset, value);
+    if (offset < 128) {  // [49|41] c7 84 24 disp32 imm32 -> [..] c7 44 24 disp8 imm32
+      out_[-10] = 0x44;
+      out_[-8] = static_cast<u8>(offset);
+      std::memmove(out_ - 7, out_ - 4, 4);
+      out_ -= 3;
+    }
     return;
   }
   if (value >> 32 == 0) emit(id::mov_ti32, value);
