@@ -111,8 +111,12 @@ KILN_ROWS(X)
 
 Lift lift_fnmul_f(Lifter& l, const fields::fnmul_f& f) {
   const Width w = width_of(f.type);
-  const Value product = fp2(l, Fp2::Mul, w, width_bytes(w), l.v(f.rn), l.v(f.rm));
-  set_low(l, f.rd, width_bytes(w), fp_neg(l, w, product));
+  if (w == Width::B2) {
+    set_low(l, f.rd, 2, fp_neg(l, w, fp2(l, Fp2::Mul, w, 2, l.v(f.rn), l.v(f.rm))));
+  } else {
+    const Type t = fp_type(w);
+    l.set_f(f.rd, l.ir.fp(Op::fneg_, t, {l.ir.fp(Op::fmul_, t, {l.f(t, f.rn), l.f(t, f.rm)}, l.fp())}));
+  }
   return Lift::Next;
 }
 Lift lift_fmov_f(Lifter& l, const fields::fmov_f& f) {
