@@ -31,12 +31,12 @@ constexpr u32 mode_from(u64 fpcr) {
 }
 
 /// Writes FPCR and the mode word; gives the MXCSR to load.
-constexpr u32 mxcsr_after_fpcr(A64State& state, u32 mxcsr, u32 fpcr) {
+inline u32 mxcsr_after_fpcr(A64State& state, u32 mxcsr, u32 fpcr) {
   constexpr u32 kRounding[4] = {0, 2, 1, 3};  // nearest, towards +inf, towards -inf, towards zero
   // What the old mode made of DE must not be read again under the new one.
   state.fpsr = (state.fpsr & 0x1f) | (fpsr_from(state, mxcsr) & (kFpsrQc | kFpsrIdc));
   state.fpcr = fpcr & kFpcrMask;
-  state.mode = mode_from(state.fpcr);
+  ir::change_mode(&state, mode_from(state.fpcr));
   return kMxcsrMasks | (mxcsr & kMxcsrSticky & ~kMxcsrDe) | kRounding[(fpcr >> kFpcrRmodeShift) & 3] << 13 |
          (fpcr & kFpcrFz ? kMxcsrFtz | kMxcsrDaz : 0);
 }
