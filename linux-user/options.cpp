@@ -69,7 +69,10 @@ struct Parser {
   void tier(const std::string& value) {
     if (value == "interp") o.engine.tier = jit::TierChoice::Interp;
     else if (value == "1") o.engine.tier = jit::TierChoice::One;
-    else if (value == "2") o.engine.tier = jit::TierChoice::Two;
+    else if (value == "2") {
+      o.engine.tier = jit::TierChoice::Two;
+      o.engine.synchronous_tier2 = true;  // what is asked for runs in tier 2, not in whatever the background got done
+    }
     else if (value == "auto") o.engine.tier = jit::TierChoice::Auto;
     else complain("--tier must be interp, 1, 2 or auto, not '" + value + "'");
   }
