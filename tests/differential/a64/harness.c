@@ -16,7 +16,7 @@ typedef long i64;
 enum { kCode = 0x20000000, kScratch = 0x30000000, kScratchSize = 32768, kResults = 512 };
 
 struct header {
-  u32 magic, sequences, executions, code_offset, code_bytes, fpsr_mask, pad[10];
+  u32 magic, sequences, executions, code_offset, code_bytes, fpsr_mask, fpsr_mask_flushing, pad[9];
 };
 struct sequence {
   u32 offset;  // into the code
@@ -269,7 +269,7 @@ __attribute__((used)) void main_program(u64* stack) {
       dirty = sequences[i].flags & 1;
       run_sequence(c);
       c->fpcr &= 0x07c80000;  // what FPCR has in Armv8.2: AHP DN FZ RMode FZ16
-      c->fpsr &= h->fpsr_mask & 0x0800009f;
+      c->fpsr &= (c->fpcr & 1 << 24 ? h->fpsr_mask_flushing : h->fpsr_mask) & 0x0800009f;
       c->nzcv &= 0xf0000000;
       c->x[27] = c->x[28] = 0;
       if (dirty) c->memory_hash = hash_words(scratch, kScratchSize / 8);
