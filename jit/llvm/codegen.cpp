@@ -62,6 +62,9 @@ Result<std::unique_ptr<CodeGenerator>> CodeGenerator::create() {
   LLVMInitializeX86AsmParser();  // the inline asm of guest accesses
   // TIER-FINDINGS: loop strength reduction costs time and hurts under register pressure.
   set_option("disable-lsr", "true");
+  // The cold blocks are full of stores: neither is worth the time to look whether they could be merged.
+  set_option("combiner-store-merging", "false");
+  set_option("enable-tail-merge", "false");
 
   std::string error;
   const llvm::Target* target = llvm::TargetRegistry::lookupTarget(kTriple, error);

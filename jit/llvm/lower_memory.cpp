@@ -11,6 +11,25 @@ namespace kiln::jit {
 
 using namespace ir;
 
+// What a fault block stores is most of the code that LLVM sees, so it is shared: between two points where all slots are in memory
+// (a segment), slots that no instruction writes before the last access have one value only, stored by one tail.
+void RegionLowering::begin_segment(ir::Value first) {
+  segment_tail_ = nullptr;
+  last_fault_ = nullptr;
+  SlotSet written, before_last_access;
+  for (ir::Value v = first; v < block_->insts.size(); ++v) {
+    const Inst& inst = block_->insts[v];
+    const u32 effects = effects_of(inst);
+    if (inst.op == Op::set_reg_) written.set(slot_index(inst.imm));
+    else if (inst.op == Op::set_flags_) for (unsigned i = 0; i < 3; ++i) written.set(flags_slots_ + i);
+    else if (inst.op == Op::call_) {
+      if (effects & (READS_STATE | WRITES_STATE | MAY_FAULT)) break;
+    } else if (effects & MAY_FAULT) before_last_access = written;
+  }
+  segment_stable_ = dirty_ & ~before_last_access;
+  if (segment_stable_.count() < 3) segment_stable_.reset();
+}
+
 llvm::BasicBlock* RegionLowering::fault_block() {
   // Accesses of one instruction with no slot written between them see the same state.
   if (last_fault_) return last_fault_;
@@ -18,9 +37,20 @@ llvm::BasicBlock* RegionLowering::fault_block() {
   llvm::BasicBlock* fault = new_block("fault");
   // The slots' variables must be read on the path of the access: here, in the block that the access branches to.
   b_.SetInsertPoint(fault);
-  write_back();
+  write_back(dirty_ & ~segment_stable_);
   store_state(offsetof(CpuState, pc), b_.getInt64(insn_pc_));
-  jump_to_address(request_.fault_leave);
+  if (segment_stable_.none()) {
+    jump_to_address(request_.fault_leave);
+  } else {
+    const bool first = !segment_tail_;
+    if (first) segment_tail_ = new_block("fault_tail");
+    b_.CreateBr(segment_tail_);
+    if (first) {
+      b_.SetInsertPoint(segment_tail_);
+      write_back(segment_stable_);
+      jump_to_address(request_.fault_leave);
+    }
+  }
   return last_fault_ = fault;
 }
 
@@ -291,12 +321,12 @@ llvm::Value* RegionLowering::lower_memory(const Inst& inst, ir::Value v) {
   }
 }
 
-llvm::Value* RegionLowering::lower_call(const Inst& inst) {
+llvm::Value* RegionLowering::lower_call(const Inst& inst, ir::Value v) {
   const Helper& helper = helper_of(inst);
   std::vector<LValue> args{state_};
   std::vector<llvm::Type*> types{b_.getPtrTy()};
-  for_each_arg(*block_, inst, [&](ir::Value v) {
-    LValue a = is_int(type_of(v)) ? zext64(v) : value(v);
+  for_each_arg(*block_, inst, [&](ir::Value from) {
+    LValue a = is_int(type_of(from)) ? zext64(from) : value(from);
     args.push_back(a);
     types.push_back(a->getType());
   });
@@ -304,7 +334,6 @@ llvm::Value* RegionLowering::lower_call(const Inst& inst) {
   if (effects & (READS_STATE | WRITES_STATE | MAY_FAULT)) {
     write_back();
     dirty_.reset();
-    last_fault_ = nullptr;
     if (effects & (READS_STATE | MAY_FAULT)) store_state(offsetof(CpuState, pc), b_.getInt64(insn_pc_));
   }
   auto* type = llvm::FunctionType::get(llvm_type(helper.result), types, false);
@@ -320,6 +349,7 @@ llvm::Value* RegionLowering::lower_call(const Inst& inst) {
     reload();
     flags_kind_.reset();
   }
+  if (effects & (READS_STATE | WRITES_STATE | MAY_FAULT)) begin_segment(v + 1);
   return helper.result == Type::Void ? nullptr : call;
 }
 

@@ -68,7 +68,8 @@ class RegionLowering {
   unsigned slot_index(u64 offset) const { return slot_of_offset_.at(static_cast<u32>(offset)); }
   LValue read_slot(unsigned index);
   void write_slot(unsigned index, LValue value);
-  void write_back();  // stores the dirty slots
+  void write_back(const SlotSet& slots);
+  void write_back() { write_back(dirty_); }
   void reload();      // loads all slots again
   LValue state_address(u64 offset);
   void store_state(u64 offset, LValue value);
@@ -101,7 +102,7 @@ class RegionLowering {
   LValue lower_vector(const ir::Inst& inst);               // lower_vector.cpp
   LValue lower_vector_float(const ir::Inst& inst);         // lower_float.cpp
   LValue lower_memory(const ir::Inst& inst, ir::Value v);  // lower_memory.cpp
-  LValue lower_call(const ir::Inst& inst);                 // lower_memory.cpp
+  LValue lower_call(const ir::Inst& inst, ir::Value v);                 // lower_memory.cpp
   LValue lower_fallback(const ir::Inst& inst);             // region.cpp: for ops without code of their own
   LValue eval_any(const ir::Inst& inst);                   // region.cpp: call of ir::eval_pure
 
@@ -133,6 +134,7 @@ class RegionLowering {
   };
   LValue guest_address(const ir::Inst& inst, u64 displacement);
   LValue emit_access(const Access& access, unsigned label_number);
+  void begin_segment(ir::Value first);
   llvm::BasicBlock* fault_block();
   void check_alignment(LValue address, unsigned bytes);
   LValue load_integer(LValue address, ir::Width width, bool sign, bool to64, bool swap);  // gives i64
@@ -190,6 +192,8 @@ class RegionLowering {
   std::map<ir::Value, FlagsRecord> flags_read_;
   GuestAddr insn_pc_ = 0;
   llvm::BasicBlock* last_fault_ = nullptr;  // fault block of an earlier access with nothing changed since
+  llvm::BasicBlock* segment_tail_ = nullptr;
+  SlotSet segment_stable_;                   // dirty, and written by nobody before the segment's last access
   llvm::AllocaInst* eval_buffer_ = nullptr;
 };
 

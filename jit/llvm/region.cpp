@@ -172,9 +172,9 @@ void RegionLowering::write_slot(unsigned index, LValue value) {
   last_fault_ = nullptr;
 }
 
-void RegionLowering::write_back() {
+void RegionLowering::write_back(const SlotSet& slots) {
   for (unsigned i = 0; i < slots_.size(); ++i)
-    if (dirty_[i]) store_state(slots_[i].offset, read_slot(i));
+    if (slots[i]) store_state(slots_[i].offset, read_slot(i));
 }
 
 void RegionLowering::reload() {
@@ -247,7 +247,7 @@ void RegionLowering::lower_block(std::size_t index) {
   flags_kind_ = entry_facts_[index].flags;
   insn_pc_ = rb.ir.pc;
   flags_read_.clear();
-  last_fault_ = nullptr;
+  begin_segment(0);
   b_.SetInsertPoint(heads_[index]);
   if (rb.poll) poll(rb);
   for (ir::Value v = 0; v < rb.ir.insts.size(); ++v) {
@@ -286,7 +286,7 @@ void RegionLowering::lower(const Inst& inst, ir::Value v) {
     case Op::atomic_rmw_:
     case Op::atomic_cas_:
     case Op::fence_: values_[v] = lower_memory(inst, v); return;
-    case Op::call_: values_[v] = lower_call(inst); return;
+    case Op::call_: values_[v] = lower_call(inst, v); return;
     default: break;
   }
   LValue result = lower_integer(inst);
