@@ -118,6 +118,18 @@ void add_stencil(Out& out, LLVMDisasmContextRef disassembler, Object& object, co
     bytes.resize(size);
     found.pop_back();
   }
+  // The compiler likes `jcc NEXT; jmp COLD`: turned round, the fast path falls through.
+  if (found.size() >= 2) {
+    Found &condition = found[found.size() - 2], &jump = found.back();
+    if (condition.target == "HOLE_NEXT" && jump.target == "HOLE_COLD" && jump.offset + 4 == size && jump.offset == condition.offset + 5 &&
+        bytes[condition.offset - 2] == 0x0f && (bytes[condition.offset - 1] & 0xf0) == 0x80 && bytes[jump.offset - 1] == 0xe9) {
+      bytes[condition.offset - 1] ^= 1;
+      condition.target = "HOLE_COLD";
+      found.pop_back();
+      size -= 5;
+      bytes.resize(size);
+    }
+  }
   std::string text;
   unsigned count = 0;
   for (const Found& f : found) {

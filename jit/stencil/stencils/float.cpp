@@ -116,17 +116,18 @@ struct fcvt {
 };
 FAMILY(fcvt, 2, 8, 8)
 
-// M: 0 nearest, 1 up, 2 down, 3 zero, 4 by MXCSR; Inexact is not raised.
+// M: 0 nearest, 1 up, 2 down, 3 zero, 4 by MXCSR; Inexact is raised only by the second five (exact).
 struct fround {
   static constexpr bool valid(int, int, int d, int a) { return d != a; }
   template <int M, int T, int D, int A> static bool cold(Frame& f) {
-    constexpr int imm = M == 0 ? 8 : M == 1 ? 10 : M == 2 ? 9 : M == 3 ? 11 : 12;
+    constexpr int mode[] = {0, 2, 1, 3, 4};
+    constexpr int imm = mode[M % 5] | (M < 5 ? 8 : 0);
     if constexpr (T == 0) asm volatile("vroundss %2,%1,%1,%0" : "=x"(f.v[D]) : "x"(f.v[A]), "i"(imm));
     else asm volatile("vroundsd %2,%1,%1,%0" : "=x"(f.v[D]) : "x"(f.v[A]), "i"(imm));
     return is_nan<T>(f.v[D]);
   }
 };
-FAMILY(fround, 5, 2, 8, 8)
+FAMILY(fround, 10, 2, 8, 8)
 
 // Towards zero, signed. The host's "indefinite" goes out of line.
 struct f_to_int {
@@ -143,7 +144,36 @@ struct f_to_int {
 };
 FAMILY(f_to_int, 2, 2, 10, 8)
 
-// S: 0 from s32, 1 from s64, 2 from u32.
+// The other roundings and unsigned results. U * 2 + T; U: 0 s32, 1 s64, 2 u32, 3 u64. Out of range goes out of line before
+// anything has raised Inexact; a second conversion then raises it for a fraction.
+struct f_to_int_general {
+  template <int M, int UT, int D, int A> static bool cold(Frame& f) {
+    constexpr int T = UT & 1, U = UT >> 1;
+    constexpr int mode[] = {0, 2, 1, 3, 4};
+    constexpr int imm = mode[M] | 8;
+    V whole;
+    u64 r;
+    if constexpr (T == 0) asm volatile("vroundss %2,%1,%1,%0" : "=x"(whole) : "x"(f.v[A]), "i"(imm));
+    else asm volatile("vroundsd %2,%1,%1,%0" : "=x"(whole) : "x"(f.v[A]), "i"(imm));
+    if constexpr (U == 0 && T == 0) asm volatile("vcvttss2si %1,%k0" : "=r"(r) : "x"(whole));
+    if constexpr (U == 0 && T == 1) asm volatile("vcvttsd2si %1,%k0" : "=r"(r) : "x"(whole));
+    if constexpr (U != 0 && T == 0) asm volatile("vcvttss2si %1,%0" : "=r"(r) : "x"(whole));
+    if constexpr (U != 0 && T == 1) asm volatile("vcvttsd2si %1,%0" : "=r"(r) : "x"(whole));
+    bool out;
+    if constexpr (U == 0) out = static_cast<u32>(r) == 0x80000000;
+    else if constexpr (U == 1) asm("cmpq $1,%1" : "=@cco"(out) : "r"(r));
+    else if constexpr (U == 2) out = (r >> 32) != 0;
+    else out = static_cast<s64>(r) < 0;
+    if (out) [[unlikely]] return true;
+    f.r[D] = r;
+    if constexpr (T == 0) asm volatile("vcvttss2si %1,%0" : "=r"(r) : "x"(f.v[A]));
+    else asm volatile("vcvttsd2si %1,%0" : "=r"(r) : "x"(f.v[A]));
+    return false;
+  }
+};
+FAMILY(f_to_int_general, 5, 8, 10, 8)
+
+// S: 0 from s32, 1 from s64, 2 from u32, 3 from u64.
 struct int_to_f {
   template <int S, int T, int D, int A> static void run(Frame& f) {
     f.v[D] = V{};
@@ -151,11 +181,20 @@ struct int_to_f {
     if constexpr (S == 2) a = static_cast<u32>(a);
     if constexpr (S == 0 && T == 0) asm volatile("vcvtsi2ssl %k1,%0,%0" : "+x"(f.v[D]) : "r"(a));
     if constexpr (S == 0 && T == 1) asm volatile("vcvtsi2sdl %k1,%0,%0" : "+x"(f.v[D]) : "r"(a));
+    if constexpr (S == 3) {
+      // Halved with the lost bit kept sticky, it rounds as the whole would; doubling is exact.
+      if (static_cast<s64>(a) < 0) [[unlikely]] {
+        const u64 half = a >> 1 | (a & 1);
+        if constexpr (T == 0) asm volatile("vcvtsi2ssq %1,%0,%0\n\tvaddss %0,%0,%0" : "+x"(f.v[D]) : "r"(half));
+        else asm volatile("vcvtsi2sdq %1,%0,%0\n\tvaddsd %0,%0,%0" : "+x"(f.v[D]) : "r"(half));
+        return;
+      }
+    }
     if constexpr (S != 0 && T == 0) asm volatile("vcvtsi2ssq %1,%0,%0" : "+x"(f.v[D]) : "r"(a));
     if constexpr (S != 0 && T == 1) asm volatile("vcvtsi2sdq %1,%0,%0" : "+x"(f.v[D]) : "r"(a));
   }
 };
-FAMILY(int_to_f, 3, 2, 8, 10)
+FAMILY(int_to_f, 4, 2, 8, 10)
 
 // Sign bits. Scalars leave the rest of the register as it is.
 struct fneg {

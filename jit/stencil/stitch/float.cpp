@@ -85,29 +85,32 @@ bool Stitcher::floating(Value v, const Inst& inst) {
       return finish(d);
     }
     case Op::fround_: {
-      if (f.exact || f.round == ir::Round::Away) return false;
+      if (f.round == ir::Round::Away) return false;
       const u8 ra = use(inst.args[0]);
       const u8 d = fresh(Vec);
-      const unsigned mode = f.round == ir::Round::Dynamic ? 4 : static_cast<unsigned>(f.round);
+      const unsigned mode = (f.round == ir::Round::Dynamic ? 4 : static_cast<unsigned>(f.round)) + (f.exact ? 5 : 0);
       emit(id::fround + ((mode * 2 + t) * kVecRegs + d) * kVecRegs + ra);
       cold(inst, {ra}, d);
       return finish(d);
     }
     case Op::f_to_int_: {
-      if (f.is_unsigned || f.round != ir::Round::Zero) return false;
+      if (f.round == ir::Round::Away) return false;
       const unsigned from64 = type_of(inst.args[0]) == Type::F64 ? 1 : 0;
       const u8 ra = use(inst.args[0]);
       const u8 d = fresh(Int);
-      emit(id::f_to_int + (((wide(inst.type) * 2 + from64) * kIntRegs + d) * kVecRegs + ra));
+      const unsigned w = wide(inst.type);
+      const unsigned mode = f.round == ir::Round::Dynamic ? 4 : static_cast<unsigned>(f.round);
+      if (f.is_unsigned || f.round != ir::Round::Zero)
+        emit(id::f_to_int_general + ((mode * 8 + ((f.is_unsigned ? 2 : 0) + w) * 2 + from64) * kIntRegs + d) * kVecRegs + ra);
+      else emit(id::f_to_int + (((wide(inst.type) * 2 + from64) * kIntRegs + d) * kVecRegs + ra));
       cold(inst, {ra}, d);
       return finish(d, wide(inst.type) ? 64 : 32);
     }
     case Op::int_to_f_: {
       const unsigned w = wide(type_of(inst.args[0]));
-      if (f.is_unsigned && w) return false;
       const u8 ra = use(inst.args[0]);
       const u8 d = fresh(Vec);
-      emit(id::int_to_f + (((f.is_unsigned ? 2 : w) * 2 + t) * kVecRegs + d) * kIntRegs + ra);
+      emit(id::int_to_f + ((((f.is_unsigned ? 2 : 0) + w) * 2 + t) * kVecRegs + d) * kIntRegs + ra);
       return finish(d, t ? 64 : 32);
     }
     case Op::bitcast_: {
