@@ -10,10 +10,10 @@
 #include <llvm/Analysis/OptimizationRemarkEmitter.h>
 #include <llvm/Analysis/PostDominators.h>
 #include <llvm/Analysis/ProfileSummaryInfo.h>
-#include <llvm/Analysis/ScalarEvolution.h>
 #include <llvm/Analysis/TargetLibraryInfo.h>
 #include <llvm/Analysis/TargetTransformInfo.h>
 #include <llvm/IR/LegacyPassManager.h>
+#include <llvm/IR/PassInstrumentation.h>
 #include <llvm/IR/PassManager.h>
 #include <llvm/IR/Verifier.h>
 #include <llvm/MC/TargetRegistry.h>
@@ -22,8 +22,6 @@
 #include <llvm/Support/raw_ostream.h>
 #include <llvm/Transforms/InstCombine/InstCombine.h>
 #include <llvm/Transforms/Scalar/EarlyCSE.h>
-#include <llvm/Transforms/Scalar/LICM.h>
-#include <llvm/Transforms/Scalar/LoopPassManager.h>
 #include <llvm/Transforms/Scalar/SimplifyCFG.h>
 #include <llvm/Transforms/Utils/PromoteMemToReg.h>
 
@@ -85,17 +83,14 @@ void CodeGenerator::prepare(llvm::Module& module) {
 void CodeGenerator::optimise(llvm::Function& function) {
   using namespace llvm;
   // Registered by hand: PassBuilder would link in every pass there is.
-  LoopAnalysisManager loops;
   FunctionAnalysisManager functions;
   ModuleAnalysisManager modules;
   functions.registerPass([] { return PassInstrumentationAnalysis(); });
-  loops.registerPass([] { return PassInstrumentationAnalysis(); });
   modules.registerPass([] { return PassInstrumentationAnalysis(); });
   functions.registerPass([] { return DominatorTreeAnalysis(); });
   functions.registerPass([] { return PostDominatorTreeAnalysis(); });
   functions.registerPass([] { return AssumptionAnalysis(); });
   functions.registerPass([] { return LoopAnalysis(); });
-  functions.registerPass([] { return ScalarEvolutionAnalysis(); });
   functions.registerPass([] { return MemorySSAAnalysis(); });
   functions.registerPass([] { return TargetLibraryAnalysis(); });
   functions.registerPass([this] { return machine_->getTargetIRAnalysis(); });
@@ -111,17 +106,14 @@ void CodeGenerator::optimise(llvm::Function& function) {
   modules.registerPass([] { return ProfileSummaryAnalysis(); });
   modules.registerPass([&] { return FunctionAnalysisManagerModuleProxy(functions); });
   functions.registerPass([&] { return ModuleAnalysisManagerFunctionProxy(modules); });
-  functions.registerPass([&] { return LoopAnalysisManagerFunctionProxy(loops); });
-  loops.registerPass([&] { return FunctionAnalysisManagerLoopProxy(functions); });
 
   promote_slots(function, functions);
   FunctionPassManager passes;
+  // No LICM: the guest's compiler has moved what there is to move, and the loop passes' LCSSA form (a phi for every slot at every
+  // cold block) doubled the time of code generation.
   passes.addPass(EarlyCSEPass());
   passes.addPass(InstCombinePass());
   passes.addPass(SimplifyCFGPass());
-  LoopPassManager loop_passes;
-  loop_passes.addPass(LICMPass(LICMOptions()));
-  passes.addPass(createFunctionToLoopPassAdaptor(std::move(loop_passes), /*UseMemorySSA=*/true));
   passes.run(function, functions);
 }
 

@@ -30,6 +30,20 @@ void RegionLowering::begin_segment(ir::Value first) {
   if (segment_stable_.count() < 3) segment_stable_.reset();
 }
 
+void RegionLowering::leave_with_segment_tail(GuestAddr pc) {
+  write_back(dirty_ & ~segment_stable_);
+  store_state(offsetof(CpuState, pc), b_.getInt64(pc));
+  if (segment_stable_.none()) return jump_to_address(request_.fault_leave);
+  const bool first = !segment_tail_;
+  if (first) segment_tail_ = new_block("tail");
+  b_.CreateBr(segment_tail_);
+  if (first) {
+    b_.SetInsertPoint(segment_tail_);
+    write_back(segment_stable_);
+    jump_to_address(request_.fault_leave);
+  }
+}
+
 llvm::BasicBlock* RegionLowering::fault_block() {
   // Accesses of one instruction with no slot written between them see the same state.
   if (last_fault_) return last_fault_;
@@ -37,20 +51,7 @@ llvm::BasicBlock* RegionLowering::fault_block() {
   llvm::BasicBlock* fault = new_block("fault");
   // The slots' variables must be read on the path of the access: here, in the block that the access branches to.
   b_.SetInsertPoint(fault);
-  write_back(dirty_ & ~segment_stable_);
-  store_state(offsetof(CpuState, pc), b_.getInt64(insn_pc_));
-  if (segment_stable_.none()) {
-    jump_to_address(request_.fault_leave);
-  } else {
-    const bool first = !segment_tail_;
-    if (first) segment_tail_ = new_block("fault_tail");
-    b_.CreateBr(segment_tail_);
-    if (first) {
-      b_.SetInsertPoint(segment_tail_);
-      write_back(segment_stable_);
-      jump_to_address(request_.fault_leave);
-    }
-  }
+  leave_with_segment_tail(insn_pc_);
   return last_fault_ = fault;
 }
 
@@ -85,11 +86,9 @@ void RegionLowering::check_alignment(LValue address, unsigned bytes) {
   llvm::BasicBlock* cold = cold_branch(b_.CreateICmpNE(low, b_.getInt64(0)), "misaligned");
   llvm::IRBuilder<>::InsertPointGuard guard(b_);
   b_.SetInsertPoint(cold);
-  write_back();
-  store_state(offsetof(CpuState, pc), b_.getInt64(insn_pc_));
   store_state(offsetof(CpuState, exit_kind), b_.getInt32(static_cast<u32>(ExitKind::Alignment)));
   store_state(offsetof(CpuState, exit_value), address);
-  jump_to_address(request_.leave);
+  leave_with_segment_tail(insn_pc_);
 }
 
 llvm::Value* RegionLowering::load_integer(LValue address, Width width, bool sign, bool to64, bool swap) {

@@ -65,6 +65,7 @@ class RegionLowering {
   void lower_exit(const RegionBlock& block, const ir::Inst& inst);
   void lower_indirect_exit(const RegionBlock& block, const ir::Inst& inst);
   void poll(const RegionBlock& block);
+  void find_loop_heads();
   unsigned slot_index(u64 offset) const { return slot_of_offset_.at(static_cast<u32>(offset)); }
   LValue read_slot(unsigned index);
   void write_slot(unsigned index, LValue value);
@@ -135,6 +136,7 @@ class RegionLowering {
   LValue guest_address(const ir::Inst& inst, u64 displacement);
   LValue emit_access(const Access& access, unsigned label_number);
   void begin_segment(ir::Value first);
+  void leave_with_segment_tail(GuestAddr pc);  // exit fields are set: writes everything back, to fault_leave
   llvm::BasicBlock* fault_block();
   void check_alignment(LValue address, unsigned bytes);
   LValue load_integer(LValue address, ir::Width width, bool sign, bool to64, bool swap);  // gives i64
@@ -178,6 +180,7 @@ class RegionLowering {
   bool uses_flags_ = false;
   std::vector<BlockEntryFacts> entry_facts_;
   std::vector<llvm::BasicBlock*> heads_;
+  std::vector<bool> loop_head_;
   std::map<std::string, HostAddr> symbols_;
   std::map<std::string, unsigned> fallbacks_;
   std::vector<StrictOp> strict_ops_;

@@ -204,16 +204,49 @@ void RegionLowering::poll(const RegionBlock& block) {
   llvm::BasicBlock* cold = cold_branch(b_.CreateICmpNE(interrupt, b_.getInt32(0)), "interrupt");
   llvm::IRBuilder<>::InsertPointGuard guard(b_);
   b_.SetInsertPoint(cold);
-  write_back();
-  store_state(offsetof(CpuState, pc), b_.getInt64(block.ir.pc));
   store_state(offsetof(CpuState, exit_kind), b_.getInt32(static_cast<u32>(ExitKind::Interrupt)));
-  jump_to_address(request_.leave);
+  leave_with_segment_tail(block.ir.pc);
+}
+
+/// Every cycle passes a target of an edge that leads back in a depth-first walk: only there a poll is worth its while.
+void RegionLowering::find_loop_heads() {
+  enum : u8 { New, Open, Done };
+  std::vector<u8> seen(request_.blocks.size(), New);
+  loop_head_.assign(request_.blocks.size(), false);
+  struct Step {
+    std::size_t block;
+    std::vector<int> next;
+  };
+  auto successors = [&](std::size_t i) {
+    const RegionBlock& block = request_.blocks[i];
+    std::vector<int> next{block.taken, block.not_taken};
+    for (auto [pc, to] : block.indirect) next.push_back(to);
+    return next;
+  };
+  std::vector<Step> stack{{0, successors(0)}};
+  seen[0] = Open;
+  while (!stack.empty()) {
+    if (stack.back().next.empty()) {
+      seen[stack.back().block] = Done;
+      stack.pop_back();
+      continue;
+    }
+    const int to = stack.back().next.back();
+    stack.back().next.pop_back();
+    if (to < 0) continue;
+    const auto target = static_cast<std::size_t>(to);
+    if (seen[target] == Open) loop_head_[target] = true;
+    if (seen[target] != New) continue;
+    seen[target] = Open;
+    stack.push_back({target, successors(target)});
+  }
 }
 
 std::string RegionLowering::run() {
   if (request_.blocks.empty()) return "tier 2: empty region";
   if (std::string error = collect_slots(); !error.empty()) return error;
   find_entry_facts();
+  find_loop_heads();
 
   region_type_ = llvm::FunctionType::get(b_.getVoidTy(), {b_.getPtrTy()}, false);
   function_ = llvm::Function::Create(region_type_, llvm::Function::ExternalLinkage, "region", module_);
@@ -249,7 +282,7 @@ void RegionLowering::lower_block(std::size_t index) {
   flags_read_.clear();
   begin_segment(0);
   b_.SetInsertPoint(heads_[index]);
-  if (rb.poll) poll(rb);
+  if (rb.poll && loop_head_[index]) poll(rb);
   for (ir::Value v = 0; v < rb.ir.insts.size(); ++v) {
     const Inst& inst = rb.ir.insts[v];
     if (op_info(inst.op).effects & ENDS_BLOCK) {
