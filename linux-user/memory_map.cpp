@@ -247,10 +247,14 @@ s64 MemoryMap::protect(GuestAddr address, u64 length, u32 prot) {
   s64 result = 0;
   Stale stale;
   while (at < end) {
-    auto it = areas_.find(at);
+    auto it = find(at);
     if (it == areas_.end()) {
       result = -ENOMEM;
       break;
+    }
+    if (it->first < at) {  // the area before grew over what follows, because that has these rights already
+      at = it->second.end;
+      continue;
     }
     Area area = it->second;
     if (area.prot != prot) {

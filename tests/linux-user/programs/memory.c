@@ -49,6 +49,12 @@ int main(void) {
   CHECK(map(0, 0, rw, 0) == MAP_FAILED && errno == EINVAL);
   CHECK(munmap((void*)0x100001, 4096) == -1 && errno == EINVAL);
 
+  char* m = map(0, 6 * 4096, rw, 0);  // rights in stripes, then all the same
+  for (int i = 0; i < 6; i += 2) CHECK(mprotect(m + i * 4096, 4096, PROT_NONE) == 0);
+  CHECK(mprotect(m, 6 * 4096, PROT_NONE) == 0 && !readable(m) && !readable(m + 5 * 4096));
+  CHECK(mprotect(m, 5 * 4096, rw) == 0 && writable(m + 4 * 4096) && !readable(m + 5 * 4096));
+  munmap(m, 6 * 4096);
+
   char* c = map(0, 3 * 4096, rw, 0);
   strcpy(c + 4096, "kept");
   munmap(c + 2 * 4096, 4096);
