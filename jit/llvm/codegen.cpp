@@ -109,8 +109,8 @@ void CodeGenerator::optimise(llvm::Function& function) {
 
   promote_slots(function, functions);
   FunctionPassManager passes;
-  // No LICM: the guest's compiler has moved what there is to move, and the loop passes' LCSSA form (a phi for every slot at every
-  // cold block) doubled the time of code generation.
+  // No LICM: the guest's compiler has moved what there is to move, and the loop passes' LCSSA form (a phi for every slot at
+  // every cold block) doubled the time of code generation.
   passes.addPass(EarlyCSEPass());
   passes.addPass(InstCombinePass());
   passes.addPass(SimplifyCFGPass());

@@ -11,8 +11,8 @@ namespace kiln::jit {
 
 using namespace ir;
 
-// What a fault block stores is most of the code that LLVM sees, so it is shared: between two points where all slots are in memory
-// (a segment), slots that no instruction writes before the last access have one value only, stored by one tail.
+// What a fault block stores is most of the code that LLVM sees, so it is shared: between two points where all slots are in
+// memory (a segment), slots that no instruction writes before the last access have one value only, stored by one tail.
 void RegionLowering::begin_segment(ir::Value first) {
   segment_tail_ = nullptr;
   last_fault_ = nullptr;
@@ -21,7 +21,8 @@ void RegionLowering::begin_segment(ir::Value first) {
     const Inst& inst = block_->insts[v];
     const u32 effects = effects_of(inst);
     if (inst.op == Op::set_reg_) written.set(slot_index(inst.imm));
-    else if (inst.op == Op::set_flags_) for (unsigned i = 0; i < 3; ++i) written.set(flags_slots_ + i);
+    else if (inst.op == Op::set_flags_)
+      for (unsigned i = 0; i < 3; ++i) written.set(flags_slots_ + i);
     else if (inst.op == Op::call_) {
       if (effects & (READS_STATE | WRITES_STATE | MAY_FAULT)) break;
     } else if (effects & MAY_FAULT) before_last_access = written;

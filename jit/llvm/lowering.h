@@ -71,7 +71,7 @@ class RegionLowering {
   void write_slot(unsigned index, LValue value);
   void write_back(const SlotSet& slots);
   void write_back() { write_back(dirty_); }
-  void reload();      // loads all slots again
+  void reload();  // loads all slots again
   LValue state_address(u64 offset);
   void store_state(u64 offset, LValue value);
   void jump_to(llvm::Value* target);  // musttail; ends the LLVM block
@@ -103,7 +103,7 @@ class RegionLowering {
   LValue lower_vector(const ir::Inst& inst);               // lower_vector.cpp
   LValue lower_vector_float(const ir::Inst& inst);         // lower_float.cpp
   LValue lower_memory(const ir::Inst& inst, ir::Value v);  // lower_memory.cpp
-  LValue lower_call(const ir::Inst& inst, ir::Value v);                 // lower_memory.cpp
+  LValue lower_call(const ir::Inst& inst, ir::Value v);    // lower_memory.cpp
   LValue lower_fallback(const ir::Inst& inst);             // region.cpp: for ops without code of their own
   LValue eval_any(const ir::Inst& inst);                   // region.cpp: call of ir::eval_pure
 
@@ -196,7 +196,7 @@ class RegionLowering {
   GuestAddr insn_pc_ = 0;
   llvm::BasicBlock* last_fault_ = nullptr;  // fault block of an earlier access with nothing changed since
   llvm::BasicBlock* segment_tail_ = nullptr;
-  SlotSet segment_stable_;                   // dirty, and written by nobody before the segment's last access
+  SlotSet segment_stable_;  // dirty, and written by nobody before the segment's last access
   llvm::AllocaInst* eval_buffer_ = nullptr;
 };
 

@@ -160,7 +160,10 @@ llvm::FunctionCallee RegionLowering::helper_symbol(const char* name, const void*
 }
 
 llvm::Value* RegionLowering::state_address(u64 offset) { return b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), state_, offset); }
-void RegionLowering::store_state(u64 offset, LValue value) { b_.CreateStore(value, state_address(offset)); }
+// Volatile keeps the code generator from looking for better chains and neighbours: most of these stores are cold.
+void RegionLowering::store_state(u64 offset, LValue value) {
+  b_.CreateStore(value, state_address(offset), /*isVolatile=*/true);
+}
 
 llvm::Value* RegionLowering::read_slot(unsigned index) {
   return b_.CreateLoad(llvm_type(slots_[index].type), slots_[index].variable);

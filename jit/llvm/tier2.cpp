@@ -3,7 +3,6 @@
 #include <llvm/IR/LLVMContext.h>
 #include <llvm/IR/Verifier.h>
 #include <llvm/Support/raw_ostream.h>
-
 #include <time.h>
 
 #include "jit/llvm/codegen.h"
@@ -58,7 +57,8 @@ class LlvmCompiler final : public Tier2Compiler {
     code->compile_ms = linked - begin;
     if (log_.on(kLogTier2)) {
       char line[160];
-      std::snprintf(line, sizeof line, "-- region %llu: %u instructions, lower %.2f, passes %.2f, codegen %.2f, link %.3f ms, %zu bytes\n",
+      std::snprintf(line, sizeof line,
+                    "-- region %llu: %u instructions, lower %.2f, passes %.2f, codegen %.2f, link %.3f ms, %zu bytes\n",
                     static_cast<unsigned long long>(request.id), code->guest_insns, lowered - begin, optimised - lowered,
                     emitted - optimised, linked - emitted, code->memory.size);
       log_.write(line + disassemble("x86_64", "", {code->memory.writable, code->memory.size}, code->memory.executable));
