@@ -188,4 +188,10 @@ struct nzcv_fcmp {
 };
 FAMILY(nzcv_fcmp)
 
+// t is a guest address: misaligned for 2 << K bytes?
+struct align_t {
+  template <int K> static void run(Frame& f) { asm volatile("testb %1,%b0\n\tjne HOLE_TAKEN" : : "a"(f.t), "i"((2 << K) - 1)); }
+};
+FAMILY(align_t, 4)
+
 }  // namespace kiln::stencil::source

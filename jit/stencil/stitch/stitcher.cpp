@@ -34,6 +34,7 @@ void Stitcher::prepare(const Block& block) {
   pool_uses_.clear();
   edges_.clear();
   leaves_.clear();
+  misaligned_.clear();
   clock_ = 0;
   out_ = begin_;
   reserve();
@@ -61,23 +62,9 @@ Tier1Code Stitcher::run(const Block& block, const ir::GuestDesc& guest, const Ti
   return std::move(code_);
 }
 
-namespace {
-/// Sets sticky exception bits, so is not dead even if its value is.
-constexpr bool raises(Op op) {
-  switch (op) {
-    case Op::fneg_:
-    case Op::fabs_:
-    case Op::v_fneg_:
-    case Op::v_fabs_: return false;
-    default:
-      return (op >= Op::fadd_ && op <= Op::fcmp_unord_) || (op >= Op::v_fadd_ && op <= Op::v_fcmpge_) || op == Op::nzcv_fcmp_;
-  }
-}
-}  // namespace
-
 void Stitcher::visit(Value v, const Inst& inst) {
   const u32 effects = ir::op_info(inst.op).effects;
-  if (effects == ir::PURE && inst.op != Op::insn_start_ && values_[v].uses == 0 && !raises(inst.op)) {
+  if (effects == ir::PURE && inst.op != Op::insn_start_ && values_[v].uses == 0 && !ir::sets_sticky_bits(inst.op)) {
     done_all(inst);
     return;
   }
@@ -128,13 +115,13 @@ void Stitcher::entry() {
   if (last.op == Op::exit_branch_) backward = last.imm <= block_->pc || last.imm2 <= block_->pc;
   if (options_->poll && backward) {
     emit(id::poll);
-    leaves_.push_back({last_taken_, ir::ExitKind::Interrupt, 0, false});
+    leaves_.push_back({last_taken_, ir::ExitKind::Interrupt, 0});
   }
   if (options_->counter) {
     const u64 address = reinterpret_cast<u64>(options_->counter);
     if (address <= 0x7fffffff) emit(id::count_near, address);
     else emit(id::count_far, address);
-    leaves_.push_back({last_taken_, ir::ExitKind::Hot, options_->block_id, false});
+    leaves_.push_back({last_taken_, ir::ExitKind::Hot, options_->block_id});
   }
 }
 
@@ -224,6 +211,12 @@ void Stitcher::finish() {
     reserve();
     bind_label(leave.fixup);
     leave_stub(block_->pc, leave.kind, leave.value, leave.kind == ir::ExitKind::Hot);
+  }
+  for (const Misaligned& m : misaligned_) {
+    reserve();
+    bind_label(m.fixup);
+    emit(id::slot_st_t + 1, offsetof(CpuState, exit_value));
+    leave_stub(m.pc, ir::ExitKind::Alignment, 0, false);
   }
   for (std::size_t i = 0; i < edges_.size(); ++i) {
     reserve();

@@ -199,6 +199,7 @@ class Stitcher {
     u64 displacement = 0;
   };
   Address address(Value a, u64 displacement);
+  void check_alignment(const Inst& inst);  // MemOp::align_check: leaves with ExitKind::Alignment
   void load(Value v, const Inst& inst);
   void store(const Inst& inst);
   void atomic(Value v, const Inst& inst);
@@ -245,9 +246,13 @@ class Stitcher {
     u32 fixup;
     ir::ExitKind kind;
     u64 value;
-    bool miss;
   };
   std::vector<Leave> leaves_;
+  struct Misaligned {
+    u32 fixup;
+    GuestAddr pc;
+  };
+  std::vector<Misaligned> misaligned_;
   Tier1Code code_;
 };
 
