@@ -1,1 +1,0 @@
-#include "jit/stencil/tier1.h"
