@@ -14,6 +14,9 @@ namespace kiln::user {
 struct Thread;
 struct SyscallRow;
 
+/// Beside ir::kFault*: the fault was an instruction fetch.
+inline constexpr u32 kFaultFetch = u32{1} << 31;
+
 /// A signal on its way to a guest handler.
 struct SignalDelivery {
   int signal;

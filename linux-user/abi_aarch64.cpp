@@ -131,12 +131,13 @@ struct EsrContext {
 constexpr u32 kFpsimdMagic = 0x46508001, kEsrMagic = 0x45535201;
 constexpr u32 kNzcv = 0xf0000000;
 
-/// ESR_EL1 as the kernel shows it for a data abort from EL0.
-u64 data_abort_syndrome(u32 flags) {
-  constexpr u64 kDataAbortLowerEl = 0x24, kInstructionLength = u64{1} << 25, kWnR = u64{1} << 6;
+/// ESR_EL1 as the kernel shows it for an abort from EL0.
+u64 abort_syndrome(u32 flags) {
+  constexpr u64 kInstructionAbortLowerEl = 0x20, kDataAbortLowerEl = 0x24, kInstructionLength = u64{1} << 25,
+                kWnR = u64{1} << 6;
   constexpr u64 kTranslationLevel3 = 7, kPermissionLevel3 = 15;
-  return kDataAbortLowerEl << 26 | kInstructionLength | ((flags & ir::kFaultWrite) ? kWnR : 0) |
-         ((flags & ir::kFaultMapped) ? kPermissionLevel3 : kTranslationLevel3);
+  return ((flags & kFaultFetch) ? kInstructionAbortLowerEl : kDataAbortLowerEl) << 26 | kInstructionLength |
+         ((flags & ir::kFaultWrite) ? kWnR : 0) | ((flags & ir::kFaultMapped) ? kPermissionLevel3 : kTranslationLevel3);
 }
 
 bool push_signal_frame(Thread& thread, const SignalDelivery& d, u64 sp) {
@@ -169,7 +170,7 @@ bool push_signal_frame(Thread& thread, const SignalDelivery& d, u64 sp) {
   std::memcpy(fp.vregs, s.v, sizeof fp.vregs);
   std::memcpy(mc.reserved, &fp, sizeof fp);
   if (d.fault_address) {
-    const EsrContext esr{kEsrMagic, sizeof(EsrContext), data_abort_syndrome(d.fault_flags)};
+    const EsrContext esr{kEsrMagic, sizeof(EsrContext), abort_syndrome(d.fault_flags)};
     std::memcpy(mc.reserved + sizeof fp, &esr, sizeof esr);
   }
   const FrameRecord record{s.x[29], s.x[30]};

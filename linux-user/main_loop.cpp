@@ -65,7 +65,8 @@ void raise_for(Thread& thread, ir::ExitKind kind) {
     case ir::ExitKind::Alignment: return raise_fault(thread, SIGBUS, BUS_ADRALN, value, value);
     case ir::ExitKind::FetchFault:
       if (pc & (thread.process->abi->guest->insn_alignment - 1)) return raise_fault(thread, SIGBUS, BUS_ADRALN, pc, pc);
-      return raise_fault(thread, SIGSEGV, memory.prot_at(pc) >= 0 ? SEGV_ACCERR : SEGV_MAPERR, pc, pc);
+      if (memory.prot_at(pc) < 0) return raise_fault(thread, SIGSEGV, SEGV_MAPERR, pc, pc, kFaultFetch);
+      return raise_fault(thread, SIGSEGV, SEGV_ACCERR, pc, pc, kFaultFetch | ir::kFaultMapped);
     case ir::ExitKind::Fault: {
       const u32 flags = cpu->exit_aux;
       if (flags & ir::kFaultBus) return raise_fault(thread, SIGBUS, BUS_ADRERR, value, value, flags);

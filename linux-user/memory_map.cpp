@@ -431,8 +431,8 @@ void MemoryMap::give_up_page(GuestAddr page) {
       if (code_pages_.contains(alias) || protected_pages_.contains(alias)) pages.push_back(alias);
     });
   }
-  // In this order: what another thread translates in between protects the page again, and is dropped with the rest. The other way
-  // round its block would live on an unwatched page.
+  // In this order: what another thread translates in between protects the page again, and is dropped with the rest. The other
+  // way round its block would live on an unwatched page.
   for (GuestAddr p : pages) unprotect_code(p);
   for (GuestAddr p : pages) invalidate(p, kPageSize);
 }

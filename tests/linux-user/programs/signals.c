@@ -1,5 +1,6 @@
 // Synchronous signals: exact registers in the ucontext, and changes to it take effect.
 #define _GNU_SOURCE
+#include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -95,7 +96,22 @@ static void check_fault(void* address, int signal, int code) {
   CHECK(out[4] == 113);
 }
 
-static volatile int depth, order[8], orders;
+// A jump to where no code is: pc is the target, the link register tells who jumped.
+static sigjmp_buf back;
+static void on_fetch(int signal, siginfo_t* info, void* context) {
+  ucontext_t* uc = context;
+  seen.signal = signal;
+  seen.code = info->si_code;
+  seen.address = info->si_addr;
+  seen.pc = uc->uc_mcontext.pc;
+  siglongjmp(back, 1);
+}
+static void check_jump(void* target, int signal, int code) {
+  if (sigsetjmp(back, 1) == 0) ((void (*)(void))target)();
+  CHECK(seen.signal == signal && seen.code == code && seen.address == target && seen.pc == (uint64_t)target);
+}
+
+static volatile int order[8], orders;
 static void nested(int signal) {
   order[orders++] = signal;
   if (signal == SIGUSR1) {
@@ -146,6 +162,13 @@ int main(void) {
   uint64_t fpsr;
   asm volatile("mrs %0, fpsr" : "=r"(fpsr));
   CHECK((fpsr & 0x1f) == 2);
+
+  struct sigaction fetch = {.sa_sigaction = on_fetch, .sa_flags = SA_SIGINFO};
+  sigaction(SIGSEGV, &fetch, 0);
+  sigaction(SIGBUS, &fetch, 0);
+  check_jump((void*)0x5000, SIGSEGV, SEGV_MAPERR);
+  check_jump(page, SIGSEGV, SEGV_ACCERR);
+  check_jump((char*)main + 2, SIGBUS, BUS_ADRALN);
 
   struct sigaction two = {.sa_handler = nested};
   sigaddset(&two.sa_mask, SIGUSR2);
