@@ -18,6 +18,30 @@ RegionLowering::FlagsRecord RegionLowering::flags_record(ir::Value v) {
   return {FlagsKind::Image, b_.getInt32(0), b_.getInt64(0), b_.getInt64(0)};
 }
 
+/// A conditional compare: the image is either that of a difference or a constant. Choosing between two records costs two moves,
+/// the image of the difference a dozen instructions; but a record of two kinds is bad if a block asks for it, so only if none
+/// does.
+bool RegionLowering::set_conditional_flags(const Inst& image) {
+  if (image.op != Op::select_ || flags_cross_blocks_) return false;
+  for (unsigned i : {1u, 2u}) {
+    const Inst& compare = (*block_)[image.args[i]];
+    const Inst& other = (*block_)[image.args[3 - i]];
+    if ((compare.op != Op::nzcv_sub_ && compare.op != Op::nzcv_add_) || other.op != Op::iconst_) continue;
+    const bool is64 = arg_type(compare, 0) == Type::I64;
+    const FlagsKind kind = compare.op == Op::nzcv_sub_ ? sub_kind(is64) : add_kind(is64);
+    auto choose = [&](LValue compared, u64 constant) {
+      LValue otherwise = llvm::ConstantInt::get(compared->getType(), constant);
+      return i == 1 ? b_.CreateSelect(arg(image, 0), compared, otherwise) : b_.CreateSelect(arg(image, 0), otherwise, compared);
+    };
+    write_slot(flags_slots_, choose(b_.getInt32(static_cast<u32>(kind)), static_cast<u32>(FlagsKind::Image)));
+    write_slot(flags_slots_ + 1, choose(zext64(compare.args[0]), other.imm & 0xffffffff));
+    write_slot(flags_slots_ + 2, zext64(compare.args[1]));
+    flags_kind_.reset();
+    return true;
+  }
+  return false;
+}
+
 void RegionLowering::lower_set_flags(ir::Value flags) {
   const Inst& maker = (*block_)[flags];
   FlagsKind kind = FlagsKind::Image;
@@ -30,6 +54,7 @@ void RegionLowering::lower_set_flags(ir::Value flags) {
     flags_kind_.reset();  // find_entry_facts() does not follow copies either
     return;
   }
+  if (maker.op == Op::flags_image_ && set_conditional_flags((*block_)[maker.args[0]])) return;
   const bool is64 = arg_type(maker, 0) == Type::I64;
   a = zext64(maker.args[0]);
   switch (maker.op) {
@@ -163,10 +188,10 @@ llvm::Value* RegionLowering::lower_nzcv(const Inst& inst) {
     case Op::nzcv_sub_: return nzcv_of_sub(arg(inst, 0), arg(inst, 1));
     case Op::nzcv_adc_: return nzcv_of_add(arg(inst, 0), arg(inst, 1), arg(inst, 2));
     case Op::nzcv_fcmp_: {
-      // The first compare raises what there is to raise.
+      // The first compare raises what there is to raise; the others are LLVM's to merge and to move.
       LValue a = arg(inst, 0), b = arg(inst, 1);
-      LValue unordered = strict_compare(a, b, "uno", (inst.aux & 1) != 0);
-      LValue equal = strict_compare(a, b, "oeq", false), less = strict_compare(a, b, "olt", false);
+      strict_compare(a, b, "uno", (inst.aux & 1) != 0);
+      LValue unordered = b_.CreateFCmpUNO(a, b), equal = b_.CreateFCmpOEQ(a, b), less = b_.CreateFCmpOLT(a, b);
       LValue ordered = b_.CreateSelect(less, b_.getInt32(0x80000000), b_.getInt32(0x20000000));
       return b_.CreateSelect(unordered, b_.getInt32(0x30000000), b_.CreateSelect(equal, b_.getInt32(0x60000000), ordered));
     }

@@ -3,6 +3,7 @@
 // An access is one host instruction inside `callbr` asm. Beside the instruction the asm emits a line {pc, label} into the
 // section .kiln_fault; the label is a cold block that writes the dirty slots and pc back and jumps to fault_leave. The SIGSEGV
 // handler looks the host pc up and resumes at the label, with all registers as they were at the access.
+#include <llvm/IR/ConstantRange.h>
 #include <llvm/IR/InlineAsm.h>
 
 #include "jit/llvm/lowering.h"
@@ -105,6 +106,12 @@ llvm::Value* RegionLowering::load_integer(LValue address, Width width, bool sign
   Access access{
       text, "=r,*m", b_.getInt64Ty(), {b_.CreateIntToPtr(address, b_.getPtrTy())}, 0, b_.getIntNTy(width_bits(width))};
   LValue loaded = emit_access(access, 2);
+  if (w < 3 && (!sign || !to64)) {
+    // The instruction clears the upper bits: saves LLVM the masks that it could not know to be idle.
+    const unsigned known = sign && !swap ? 32 : width_bits(width);
+    const llvm::ConstantRange range(llvm::APInt(64, 0), llvm::APInt(64, u64{1} << known));
+    llvm::cast<llvm::CallBase>(loaded)->addRetAttr(llvm::Attribute::get(context_, llvm::Attribute::Range, range));
+  }
   if (!swap) return loaded;
   if (w == 1)
     loaded = b_.CreateZExt(b_.CreateUnaryIntrinsic(llvm::Intrinsic::bswap, b_.CreateTrunc(loaded, b_.getInt16Ty())),

@@ -116,6 +116,7 @@ class RegionLowering {
   void lower_get_flags(ir::Value v);
   FlagsRecord flags_record(ir::Value v);
   void lower_set_flags(ir::Value flags);
+  bool set_conditional_flags(const ir::Inst& image);
   LValue lower_cond(const FlagsRecord& record, ir::Cond cond);
   LValue lower_flags_value(const FlagsRecord& record);
   LValue lower_nzcv(const ir::Inst& inst);
@@ -178,6 +179,7 @@ class RegionLowering {
   std::map<u32, unsigned> slot_of_offset_;
   unsigned flags_slots_ = 0;  // index of kind; a and b follow
   bool uses_flags_ = false;
+  bool flags_cross_blocks_ = false;  // some block looks at the record it finds
   std::vector<BlockEntryFacts> entry_facts_;
   std::vector<llvm::BasicBlock*> heads_;
   std::vector<bool> loop_head_;

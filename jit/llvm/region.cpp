@@ -60,6 +60,7 @@ std::string RegionLowering::collect_slots() {
   std::string error;
   for (const RegionBlock& rb : request_.blocks)
     for (const Inst& inst : rb.ir.insts) {
+      flags_cross_blocks_ |= inst.op == Op::get_flags_;
       if (inst.op == Op::get_reg_) error = add(inst.imm, inst.type);
       else if (inst.op == Op::set_reg_) error = add(inst.imm, rb.ir[inst.args[0]].type);
       else if (inst.op == Op::get_flags_ || inst.op == Op::set_flags_) uses_flags_ = true;
