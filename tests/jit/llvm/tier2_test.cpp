@@ -118,6 +118,25 @@ TEST(Tier2, EveryConditionOfEveryKnownKind) {
   }
 }
 
+TEST(Tier2, ConditionalCompareKeepsARecord) {
+  for (const Type type : {Type::I32, Type::I64})
+    for (unsigned form = 0; form < 4; ++form) {
+      std::vector<RegionBlock> blocks(1);
+      Builder b(blocks[0].ir);
+      b.insn_start(0x1000, 4);
+      Value x = b.trunc(type, b.get_reg(Type::I64, x_offset(0))), y = b.trunc(type, b.get_reg(Type::I64, x_offset(1)));
+      Value image = b.emit(form & 1 ? Op::nzcv_add_ : Op::nzcv_sub_, Type::I32, {x, y});
+      Value c = b.icmp(Op::icmp_ult_, b.get_reg(Type::I64, x_offset(2)), b.i64(2)), other = b.i32(0x40000000);
+      b.set_flags(b.flags_image(form & 2 ? b.select(c, other, image) : b.select(c, image, other)));
+      b.exit_jump(0x1004);
+      for (u64 n = 0; n < 4; ++n) {
+        Pair p;
+        p.both([&](Machine& m) { m.state().x[0] = 0x80000000 + n, m.state().x[1] = 3 * n, m.state().x[2] = n; });
+        p.run(blocks, "form " + std::to_string(form));
+      }
+    }
+}
+
 /// Copies x2 words from x0 to x1, with post-increments and a dirty counter: faults in the middle must show exact slots.
 std::vector<RegionBlock> copy_loop() {
   std::vector<RegionBlock> blocks(1);
