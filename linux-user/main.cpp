@@ -11,7 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "jit/stencil/tier1.h"
+#include "jit/engine/engine.h"
 #include "linux-user/elf_loader.h"
 #include "linux-user/host_x86_64.h"
 #include "linux-user/path.h"
@@ -70,7 +70,7 @@ int run(int argc, char** argv) {
     case OptionsOutcome::Run: break;
   }
   std::string why;
-  if (!jit::host_supported(why)) return fail("this processor cannot run Kiln: " + why);
+  if (!jit::Engine::host_supported(why)) return fail("this processor cannot run Kiln: " + why);
   std::FILE* log_file = open_log(options.log_file);
   if (!log_file) return fail(options.log_file + ": " + std::strerror(errno));
   static Log log(options.log_items, log_file);

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <utility>
@@ -72,15 +73,20 @@ Tier1Options Engine::Impl::tier1_options(TranslatedBlock& block) const {
   return options;
 }
 
-TranslatedBlock* Engine::Impl::find(GuestAddr pc, u32 mode) {
-  const auto it = blocks.find({pc, mode});
-  return it == blocks.end() ? nullptr : it->second;
+TranslatedBlock* Engine::Impl::block_at(HostAddr code) {
+  const auto& list = code_blocks[cache.generation_of(code)];
+  auto it = std::upper_bound(list.begin(), list.end(), code, [](HostAddr a, const TranslatedBlock* b) { return a < b->code; });
+  if (it == list.begin()) return nullptr;
+  TranslatedBlock* block = *std::prev(it);
+  return code - block->code < block->code_bytes ? block : nullptr;
 }
 
 TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   const double start = config.stats ? now() : 0;
   // Protect first: a write by another thread after this point faults and waits for the lock we hold.
-  memory.protect_code(align_down(pc, 4096));
+  // (A page that has blocks is protected already: whoever opens it for writing drops all of them.)
+  std::vector<TranslatedBlock*>& neighbours = page_blocks[align_down(pc, 4096)];
+  if (neighbours.empty()) memory.protect_code(align_down(pc, 4096));
   lift(pc, mode, config.max_block_insns, scratch);
   if (scratch.insts.size() == 1 && scratch.insts[0].op == ir::Op::exit_exception_ &&
       scratch.insts[0].aux == static_cast<u32>(ExitKind::FetchFault))
@@ -119,10 +125,10 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
     }
     fallback_ops += code.fallback_ops;
     std::lock_guard ranges(range_mutex);
-    code_blocks[block->code] = block;
+    code_blocks[cache.current()].push_back(block);
   }
-  blocks[{pc, mode}] = block;
-  page_blocks[align_down(pc, 4096)].push_back(block);
+  blocks.insert(block);
+  neighbours.push_back(block);
   ++stats.blocks;
   stats.guest_insns += block->guest_insns;
   stats.code_bytes += block->code_bytes;
@@ -165,19 +171,21 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
       cpu->exit_kind = static_cast<u32>(ExitKind::Interrupt);
       return ExitKind::Interrupt;
     }
-    HostAddr code = 0;
-    {
+    // From here the thread may hold pointers to blocks and code; whoever stops the world waits until it does not.
+    thread.active.store(true);
+    ++thread.dispatches;
+    TranslatedBlock* block = nullptr;
+    if (!world_stopping.load() && pending == nullptr && hot == nullptr) block = find(cpu->pc, cpu->mode);
+    if (block == nullptr) {
+      thread.active.store(false);
       std::unique_lock lock(mutex);
       world_resumed.wait(lock, [&] { return !world_stopping.load(); });
-      ++stats.dispatches;
       if (epoch != evictions) pending = nullptr, hot = nullptr;
       if (hot != nullptr) request_tier2(std::exchange(hot, nullptr), lock);
-      epoch = evictions;
-      TranslatedBlock* block = find(cpu->pc, cpu->mode);
+      block = find(cpu->pc, cpu->mode);
       if (block == nullptr) {
         if (cache.reserve(64 << 10) == 0) {
           evict_next_generation(&thread);
-          epoch = evictions;
           pending = nullptr;
         }
         block = translate(cpu->pc, cpu->mode);
@@ -187,15 +195,17 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
           return ExitKind::FetchFault;
         }
       }
+      if (epoch != evictions) pending = nullptr;
+      epoch = evictions;
       if (pending != nullptr && !pending->dead && pending->target == block->pc && pending->mode == block->mode)
         link(*pending, *block);
       pending = nullptr;
-      code = block->entry;
-      ir::JumpCacheEntry& entry = cpu->jump_cache()[ir::jump_cache_index(block->pc)];
-      entry.code = code;
-      entry.pc = block->pc;
       thread.active.store(true);
     }
+    const HostAddr code = block->entry.load(std::memory_order_acquire);
+    ir::JumpCacheEntry& entry = cpu->jump_cache()[ir::jump_cache_index(block->pc)];
+    entry.code = code;
+    entry.pc = block->pc;
     if (config.log->on(kLogExec)) config.log->write(fmt::format("EXEC: {:#x}\n", cpu->pc));
     cpu->exit_kind = static_cast<u32>(ExitKind::None);
     host::enter_code(cpu, code);
@@ -246,6 +256,8 @@ ExitKind Engine::Impl::run_interpreter(CpuState* cpu) {
 Engine::Engine(const EngineConfig& config, const ir::GuestDesc& guest, AddressSpace& memory)
     : impl_(std::make_unique<Impl>(config, guest, memory)) {}
 Engine::~Engine() = default;
+
+bool Engine::host_supported(std::string& why) { return jit::host_supported(why); }
 
 const ir::GuestDesc& Engine::guest() const { return impl_->guest; }
 

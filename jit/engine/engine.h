@@ -51,6 +51,9 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
+  /// False, with the reason, on a processor that the tiers' code does not run on. To be asked before anything else.
+  static bool host_supported(std::string& why);
+
   const ir::GuestDesc& guest() const;
   /// A vCPU state, reset, registered with the engine. One per guest thread.
   ir::CpuState* create_cpu();
