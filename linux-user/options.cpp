@@ -204,6 +204,11 @@ OptionsOutcome parse_options(int argc, char** argv, Options& o) {
       if (!value) continue;
       if (!option.argument && (!*value || std::string_view(value) == "0")) continue;
       option.apply(p, value);
+      // The guest may clear its environment before it executes a program.
+      if (option.hand_down) {
+        o.handed_down.push_back(std::string("--") + option.name);
+        if (option.argument) o.handed_down.push_back(value);
+      }
     }
   }
   int i = 1;
@@ -261,7 +266,7 @@ OptionsOutcome parse_options(int argc, char** argv, Options& o) {
     if (cwd) o.sysroot = std::string(cwd) + "/" + o.sysroot;
     std::free(cwd);
     for (std::size_t n = 0; n + 1 < o.handed_down.size(); ++n)
-      if (o.handed_down[n] == "--L") o.handed_down[n + 1] = o.sysroot;
+      if (o.handed_down[n] == "--L" && o.handed_down[n + 1][0] != '/') o.handed_down[n + 1] = o.sysroot;
   }
   return OptionsOutcome::Run;
 }

@@ -11,6 +11,7 @@
 #include <linux/random.h>
 #include <linux/rtc.h>
 #include <linux/sockios.h>
+#include <linux/vm_sockets.h>
 #include <linux/vt.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -182,6 +183,7 @@ constexpr Ioctl kIoctls[] = {
     {KDSIGACCEPT, Arg::Value},
     {FBIOGET_VSCREENINFO, Arg::Pointer},
     {FBIOGET_FSCREENINFO, Arg::Pointer},
+    {IOCTL_VM_SOCKETS_GET_LOCAL_CID, Arg::Pointer},
     {CDROMEJECT, Arg::None},
     {CDROM_DRIVE_STATUS, Arg::Value},
 };
