@@ -193,6 +193,21 @@ void help() {
   std::printf("  %-26s %s\n", "--", "ends the options");
 }
 
+/// Notes an option for executed programs, in place of an earlier one of the same name: a chain of execve() must not grow the
+/// list.
+void hand_down(Options& o, const std::string& name, const char* value) {
+  auto& list = o.handed_down;
+  for (std::size_t at = 0; at < list.size(); ++at) {
+    const bool accumulates = name == "d";
+    if (list[at] != "--" + name || (value && accumulates && list[at + 1] != value)) continue;
+    list.erase(list.begin() + static_cast<std::ptrdiff_t>(at),
+               list.begin() + static_cast<std::ptrdiff_t>(at + (value ? 2 : 1)));
+    break;
+  }
+  list.push_back("--" + name);
+  if (value) list.emplace_back(value);
+}
+
 }  // namespace
 
 OptionsOutcome parse_options(int argc, char** argv, Options& o) {
@@ -205,10 +220,7 @@ OptionsOutcome parse_options(int argc, char** argv, Options& o) {
       if (!option.argument && (!*value || std::string_view(value) == "0")) continue;
       option.apply(p, value);
       // The guest may clear its environment before it executes a program.
-      if (option.hand_down) {
-        o.handed_down.push_back(std::string("--") + option.name);
-        if (option.argument) o.handed_down.push_back(value);
-      }
+      if (option.hand_down) hand_down(o, option.name, option.argument ? value : nullptr);
     }
   }
   int i = 1;
@@ -246,10 +258,7 @@ OptionsOutcome parse_options(int argc, char** argv, Options& o) {
       }
     }
     found->apply(p, value);
-    if (found->hand_down) {
-      o.handed_down.push_back("--" + name);
-      if (found->argument) o.handed_down.push_back(value);
-    }
+    if (found->hand_down) hand_down(o, found->name, found->argument ? value.c_str() : nullptr);
   }
   if (p.bad) return OptionsOutcome::ExitUsage;
   if (p.exit_ok) return OptionsOutcome::ExitOk;
