@@ -40,7 +40,7 @@ void Engine::Impl::forget_in_jump_caches(GuestAddr pc) {
 void Engine::Impl::drop_block(TranslatedBlock* block) {
   if (block->dead) return;
   block->dead = true;
-  blocks.erase({block->pc, block->mode});
+  blocks.erase(block);
   std::erase(page_blocks[align_down(block->pc, 4096)], block);
   while (!block->incoming.empty()) unlink(*block->incoming.back());
   for (ExitSite& site : block->exits) {
@@ -134,14 +134,7 @@ void Engine::Impl::evict_next_generation(ThreadRecord* self) {
       old_regions.push_back(it->second);
       it = code_regions.erase(it);
     }
-    for (auto it = code_blocks.begin(); it != code_blocks.end();) {
-      if (cache.generation_of(it->first) != victim) {
-        ++it;
-        continue;
-      }
-      old_blocks.push_back(it->second);
-      it = code_blocks.erase(it);
-    }
+    old_blocks.swap(code_blocks[victim]);
   }
   for (Region* region : old_regions) drop_region(region);
   for (TranslatedBlock* block : old_blocks) {

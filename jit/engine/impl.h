@@ -10,6 +10,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "jit/engine/block_table.h"
 #include "jit/engine/code_cache.h"
 #include "jit/engine/engine.h"
 #include "jit/engine/host.h"
@@ -49,7 +50,7 @@ struct TranslatedBlock {
   u32 counter = 0;               // generated code counts it down
   u32 code_bytes = 0;
   HostAddr code = 0;             // tier 1, executable
-  HostAddr entry = 0;            // where look-ups go: tier 1 or the region
+  std::atomic<HostAddr> entry = 0;  // where look-ups go: tier 1 or the region
   ExitSite exits[2];
   std::vector<ExitSite*> incoming;
   Region* region = nullptr;      // the region that begins here
@@ -66,17 +67,9 @@ struct ThreadRecord {
   void* mapping = nullptr;
   std::size_t mapping_bytes = 0;
   std::atomic<bool> active{false};  // may hold code pointers; the world is stopped when none is
+  u64 dispatches = 0;
   bool recover = false;             // tier-1 fault: registers below are to be turned into guest state
   host::FaultRegisters fault;
-};
-
-struct BlockKey {
-  GuestAddr pc;
-  u32 mode;
-  bool operator==(const BlockKey&) const = default;
-};
-struct BlockKeyHash {
-  std::size_t operator()(const BlockKey& k) const { return (k.pc >> 1) * 0x9e3779b97f4a7c15u ^ (u64{k.mode} << 7); }
 };
 
 /// A region being compiled; invalidate() cancels it.
@@ -93,7 +86,8 @@ struct Engine::Impl {
   // engine.cpp
   ir::ExitKind run(ir::CpuState* cpu);
   ir::ExitKind run_interpreter(ir::CpuState* cpu);
-  TranslatedBlock* find(GuestAddr pc, u32 mode);                          // mutex held
+  TranslatedBlock* find(GuestAddr pc, u32 mode) const { return blocks.find(pc, mode); }
+  TranslatedBlock* block_at(HostAddr code);                               // range_mutex held; null: not in tier-1 code
   TranslatedBlock* translate(GuestAddr pc, u32 mode);                     // mutex held; null: nothing executable at pc
   void lift(GuestAddr pc, u32 mode, unsigned max_insns, ir::Block& out);
   Tier1Options tier1_options(TranslatedBlock& block) const;
@@ -136,7 +130,7 @@ struct Engine::Impl {
   RuntimeEntries runtime;
 
   std::mutex mutex;
-  std::unordered_map<BlockKey, TranslatedBlock*, BlockKeyHash> blocks;
+  BlockTable<TranslatedBlock> blocks;
   std::unordered_map<GuestAddr, std::vector<TranslatedBlock*>> page_blocks;  // by guest page
   std::unordered_map<GuestAddr, std::vector<Region*>> page_regions;
   std::vector<ThreadRecord*> threads;
@@ -145,7 +139,7 @@ struct Engine::Impl {
   ir::Block scratch, scratch_lifted;
 
   std::mutex range_mutex;
-  std::map<HostAddr, TranslatedBlock*> code_blocks;  // by start of tier-1 code
+  std::vector<TranslatedBlock*> code_blocks[CodeCache::kGenerations];  // each ascending by address of tier-1 code
   std::map<HostAddr, Region*> code_regions;          // by start of region code
 
   std::thread compile_thread;

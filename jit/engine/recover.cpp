@@ -47,9 +47,9 @@ void Engine::Impl::recover(ThreadRecord& thread) {
   TranslatedBlock* block = nullptr;
   {
     std::lock_guard ranges(range_mutex);
-    if (auto it = code_blocks.upper_bound(thread.fault.pc); it != code_blocks.begin()) block = std::prev(it)->second;
+    block = block_at(thread.fault.pc);
   }
-  if (block == nullptr || thread.fault.pc - block->code >= block->code_bytes) {
+  if (block == nullptr) {
     std::fprintf(stderr, "kiln: internal error: fault at host %#lx in no translated block\n", thread.fault.pc);
     std::abort();
   }

@@ -20,14 +20,17 @@ std::string Engine::stats_text() const {
   line("tier-1 code", fmt::format("{} bytes ({:.1f} per guest instruction)", s.code_bytes,
                                   s.guest_insns ? static_cast<double>(s.code_bytes) / static_cast<double>(s.guest_insns) : 0.0));
   line("ops through the interpreter call", fmt::format("{}", e.fallback_ops));
-  line("dispatcher entries", fmt::format("{}", s.dispatches));
   u64 exits = 0, chained = 0;
-  for (const auto& [key, block] : e.blocks)
-    for (const ExitSite& site : block->exits)
+  e.blocks.for_each([&](const TranslatedBlock& block) {
+    for (const ExitSite& site : block.exits)
       if (site.field != 0) {
         ++exits;
         chained += site.linked != nullptr;
       }
+  });
+  u64 dispatches = e.stats.dispatches;
+  for (const ThreadRecord* thread : e.threads) dispatches += thread->dispatches;
+  line("dispatcher entries", fmt::format("{}", dispatches));
   line("direct exits chained", fmt::format("{} of {} ({:.0f} %)", chained, exits,
                                            exits ? 100.0 * static_cast<double>(chained) / static_cast<double>(exits) : 0.0));
   line("blocks invalidated", fmt::format("{}, {} cache generations evicted", s.invalidated, e.evictions));

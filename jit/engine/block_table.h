@@ -1,0 +1,84 @@
+// Look-up of blocks by (pc, mode). Readers take no lock: they probe an array of atomic pointers; writers hold the engine's mutex.
+#pragma once
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "ir/support/bits.h"
+
+namespace kiln::jit {
+
+/// Block: a type with members `pc` and `mode` that stay as they are while the block is in the table and while a reader may hold it.
+template <class Block>
+class BlockTable {
+ public:
+  BlockTable() { grow(1 << 13); }
+
+  /// Null if there is none. May miss a block that is being inserted, or give one that is being erased.
+  Block* find(GuestAddr pc, u32 mode) const {
+    const Slots& slots = *current_.load(std::memory_order_acquire);
+    for (std::size_t i = hash(pc, mode);; ++i) {
+      Block* block = slots.at[i & slots.mask].load(std::memory_order_acquire);
+      if (block == nullptr) return nullptr;
+      if (block != erased() && block->pc == pc && block->mode == mode) return block;
+    }
+  }
+
+  void insert(Block* block) {
+    if ((used_ + 1) * 2 > current_.load()->mask) grow(live_ * 4 + (1 << 13));
+    put(*current_.load(), block);
+    ++used_;
+    ++live_;
+  }
+
+  void erase(Block* block) {
+    Slots& slots = *current_.load();
+    for (std::size_t i = hash(block->pc, block->mode);; ++i) {
+      std::atomic<Block*>& slot = slots.at[i & slots.mask];
+      if (slot.load() == nullptr) return;
+      if (slot.load() != block) continue;
+      slot.store(erased(), std::memory_order_release);
+      --live_;
+      return;
+    }
+  }
+
+  template <class Fn>
+  void for_each(Fn&& fn) const {
+    const Slots& slots = *current_.load();
+    for (std::size_t i = 0; i <= slots.mask; ++i)
+      if (Block* block = slots.at[i].load(); block != nullptr && block != erased()) fn(*block);
+  }
+
+ private:
+  struct Slots {
+    explicit Slots(std::size_t count) : at(new std::atomic<Block*>[count]()), mask(count - 1) {}
+    std::unique_ptr<std::atomic<Block*>[]> at;
+    std::size_t mask;
+  };
+  static Block* erased() { return reinterpret_cast<Block*>(1); }
+  static std::size_t hash(GuestAddr pc, u32 mode) { return ((pc >> 1) ^ u64{mode} << 40) * 0x9e3779b97f4a7c15u >> 24; }
+  static void put(Slots& slots, Block* block) {
+    for (std::size_t i = hash(block->pc, block->mode);; ++i) {
+      std::atomic<Block*>& slot = slots.at[i & slots.mask];
+      if (slot.load(std::memory_order_relaxed) != nullptr) continue;
+      slot.store(block, std::memory_order_release);
+      return;
+    }
+  }
+  void grow(std::size_t want) {
+    std::size_t count = 1 << 13;
+    while (count < want) count *= 2;
+    auto fresh = std::make_unique<Slots>(count);
+    if (Slots* old = current_.load()) for_each([&](Block& block) { put(*fresh, &block); });
+    used_ = live_;
+    current_.store(fresh.get(), std::memory_order_release);
+    all_.push_back(std::move(fresh));  // a reader may still be in the old one; it is small beside the code
+  }
+
+  std::atomic<Slots*> current_{nullptr};
+  std::vector<std::unique_ptr<Slots>> all_;
+  std::size_t used_ = 0, live_ = 0;
+};
+
+}  // namespace kiln::jit
