@@ -13,7 +13,9 @@ CodeCache::CodeCache(std::size_t bytes) {
   // for what /proc/PID/maps shows as anonymous or as /dev/zero.)
   void* rw = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (rw == MAP_FAILED) return;
-  void* rx = mremap(rw, 0, size_, MREMAP_MAYMOVE);
+  // Executable in the low 2 GiB, where a non-PIE Kiln's own text is: jumps to it then reach by rel32.
+  void* low = mmap(nullptr, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_32BIT, -1, 0);
+  void* rx = low != MAP_FAILED ? mremap(rw, 0, size_, MREMAP_MAYMOVE | MREMAP_FIXED, low) : mremap(rw, 0, size_, MREMAP_MAYMOVE);
   if (rx == MAP_FAILED || mprotect(rx, size_, PROT_READ | PROT_EXEC) != 0) return;
   writable_ = static_cast<u8*>(rw);
   executable_ = reinterpret_cast<HostAddr>(rx);

@@ -67,6 +67,7 @@ Tier1Options Engine::Impl::tier1_options(TranslatedBlock& block) const {
   const bool counts = config.tier == TierChoice::Auto || config.tier == TierChoice::Two;
   options.entry_patch = counts;
   options.counter = counts ? &block.counter : nullptr;
+  options.last_target = counts ? &block.last_target : nullptr;
   options.block_id = reinterpret_cast<u64>(&block);
   options.exit_ids[0] = reinterpret_cast<u64>(&block.exits[0]);
   options.exit_ids[1] = reinterpret_cast<u64>(&block.exits[1]);

@@ -49,6 +49,7 @@ struct TranslatedBlock {
   u32 guest_insns = 0;
   u32 counter = 0;               // generated code counts it down
   u32 code_bytes = 0;
+  u64 last_target = 0;           // where its indirect exit went last
   HostAddr code = 0;             // tier 1, executable
   std::atomic<HostAddr> entry = 0;  // where look-ups go: tier 1 or the region
   ExitSite exits[2];

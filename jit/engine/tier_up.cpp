@@ -31,7 +31,7 @@ struct Pending {
   GuestAddr pc;
   int context;
   int from;           // index of the block whose edge wants it, -1 for the entry
-  enum { Taken, NotTaken, Return } edge;
+  enum { Taken, NotTaken, Guess } edge;
 };
 
 }  // namespace
@@ -75,8 +75,11 @@ void Engine::Impl::compile_loop() {
   for (;;) {
     compile_wanted.wait(lock, [&] { return stopping || !compile_queue.empty(); });
     if (stopping) return;
-    TranslatedBlock* block = compile_queue.front();
-    compile_queue.pop_front();
+    // The hottest first: counters go on counting while their blocks wait.
+    const auto hottest = std::min_element(compile_queue.begin(), compile_queue.end(),
+                                          [](const TranslatedBlock* a, const TranslatedBlock* b) { return a->counter < b->counter; });
+    TranslatedBlock* block = *hottest;
+    compile_queue.erase(hottest);
     if (!block->dead && !covered(block)) compile_region(block, lock);
   }
 }
@@ -84,7 +87,8 @@ void Engine::Impl::compile_loop() {
 // Grows depth first along likely edges, so that the hot path comes first and the size limit cuts the cold ends.
 bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, RegionBuild& build) {
   const auto executed = [&](const TranslatedBlock& b) -> u32 {
-    return b.queued ? config.hot_threshold : b.counter > config.hot_threshold ? 0 : config.hot_threshold - b.counter;
+    if (b.queued) return config.hot_threshold + (kNever - b.counter);
+    return (b.rearmed ? config.hot_threshold : 0) + (b.counter > config.hot_threshold ? 0 : config.hot_threshold - b.counter);
   };
   const u32 hot_enough = std::max<u32>(1, config.hot_threshold / 64);
   std::vector<Context> contexts{Context{}};
@@ -139,16 +143,24 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
         stack.push_back(taken_first ? a : b);
       } else if (exit.op == Op::exit_indirect_ && static_cast<ir::ExitHint>(exit.lane) == ir::ExitHint::Return && want.context != 0) {
         const Context& context = contexts[want.context];
-        stack.push_back({context.return_to, context.parent, target, Pending::Return});
+        stack.push_back({context.return_to, context.parent, target, Pending::Guess});
+      } else if (exit.op == Op::exit_indirect_ && static_cast<ir::ExitHint>(exit.lane) != ir::ExitHint::Return && profile->last_target != 0) {
+        // Where it went last is where it goes mostly: PLT stubs, virtual calls, loops over one handler.
+        if (static_cast<ir::ExitHint>(exit.lane) == ir::ExitHint::Jump) {
+          stack.push_back({profile->last_target, want.context, target, Pending::Guess});
+        } else if (contexts[want.context].depth < kMaxCallDepth && profile->last_target != entry->pc) {
+          contexts.push_back({want.context, profile->last_target, exit.imm2, contexts[want.context].depth + 1});
+          stack.push_back({profile->last_target, static_cast<int>(contexts.size()) - 1, target, Pending::Guess});
+        }
       }
     }
     if (want.from < 0) continue;
     RegionBlock& from = request.blocks[static_cast<std::size_t>(want.from)];
     if (want.edge == Pending::Taken) from.taken = target;
     if (want.edge == Pending::NotTaken) from.not_taken = target;
-    if (want.edge == Pending::Return) from.indirect.push_back({want.pc, target});
+    if (want.edge == Pending::Guess) from.indirect.push_back({want.pc, target});
     // Every cycle has an edge that does not go forward within one context (returns lead on from their call).
-    if (want.edge != Pending::Return && want.pc <= from.ir.pc && context_of[static_cast<std::size_t>(want.from)] == want.context)
+    if (want.pc <= from.ir.pc && context_of[static_cast<std::size_t>(want.from)] == want.context)
       request.blocks[static_cast<std::size_t>(target)].poll = true;
   }
   return !request.blocks.empty();

@@ -27,6 +27,7 @@ struct Tier1Options {
   const u32* counter = nullptr;    // if set: decrement *counter at entry; at zero-crossing leave with ExitKind::Hot, exit_value = block_id
   u64 block_id = 0;                // Block's identity for Hot
   u64 exit_ids[2] = {0, 0};        // exit_value of ExitKind::Chain for the direct exits, in order (taken, not taken)
+  u64* last_target = nullptr;      // if set: an indirect exit that is no return writes the guest pc it goes to there (for region growth)
   bool poll = true;                // blocks that end in a backward or indirect exit look at CpuState::interrupt at entry
 };
 

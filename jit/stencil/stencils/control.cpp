@@ -100,6 +100,13 @@ struct probe {
   }
 };
 FAMILY(probe, 10)
+// Notes a value at an absolute address: in the low 2 GiB, or not.
+struct note_near { template <int A> static void run(Frame& f) { asm volatile("movq %0,%c1" : : "r"(f.r[A]), "i"(HOLE_A)); } };
+struct note_far { using kills_t = void;
+  template <int A> static void run(Frame& f) { asm volatile("movabsq %1,%%rax\n\tmovq %0,(%%rax)" : : "r"(f.r[A]), "i"(HOLE_64) : "rax"); }
+};
+FAMILY(note_near, 10)
+FAMILY(note_far, 10)
 
 struct entry_nop { template <int...> static void run(Frame&) { asm volatile(".byte 0x0f,0x1f,0x44,0x00,0x00"); } };
 FAMILY(entry_nop)

@@ -177,6 +177,10 @@ void Stitcher::exit_branch(const Inst& inst) {
 void Stitcher::exit_indirect(const Inst& inst) {
   const u8 reg = use(inst.args[0]);
   flush();
+  if (options_->last_target != nullptr && static_cast<ir::ExitHint>(inst.lane) != ir::ExitHint::Return) {
+    const u64 place = reinterpret_cast<u64>(options_->last_target);
+    emit((fits32(place) ? id::note_near : id::note_far) + reg, place);
+  }
   emit(id::probe + reg);
   const u32 miss = last_taken_;
   bind_label(miss);
