@@ -30,6 +30,18 @@ std::string resolve_in_root(const std::string& root, const std::string& path) {
   return n > 0 && n < static_cast<ssize_t>(sizeof target) ? std::string(target, static_cast<std::size_t>(n)) : std::string();
 }
 
+/// Directories that a sysroot has as empty mount points while the guest means the host's: openat() relative to one of them must
+/// not end in the empty one.
+bool is_host_directory(const std::string& path) {
+  static constexpr const char* kHostDirectories[] = {"/tmp",   "/dev", "/proc", "/sys",     "/run",   "/home",
+                                                     "/root",  "/mnt", "/media", "/var/tmp", "/var/run"};
+  std::size_t length = path.size();
+  while (length > 1 && path[length - 1] == '/') --length;
+  for (const char* directory : kHostDirectories)
+    if (path.compare(0, length, directory) == 0) return true;
+  return false;
+}
+
 }  // namespace
 
 std::string own_proc_entry(const std::string& path) {
@@ -54,7 +66,7 @@ std::string resolve_path(const Process& process, const std::string& guest, Follo
     return guest;
   }
   const std::string& root = process.options.sysroot;
-  if (root.empty()) return guest;
+  if (root.empty() || is_host_directory(guest)) return guest;
   std::string inside = root + guest;
   struct stat st;
   if (lstat(inside.c_str(), &st) != 0) return guest;
