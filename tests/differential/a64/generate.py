@@ -237,8 +237,8 @@ class Generator:
             if bits(word, 16, 3) == 0 and bits(word, 5, 3) < 3:
                 return [put(word, 8, 4, 0)], False  # CFINV XAFLAG AXFLAG
             return None
-        if word & 0xFFFFF000 == 0xD50B7000 and bits(word, 8, 4) != 4:
-            return [put(word, 0, 5, 26)], True  # IC and DC by address; not DC ZVA, whose block size the implementation chooses
+        if word & 0xFFFFF000 == 0xD50B7000 and bits(word, 8, 4) not in (4, 13):
+            return [put(word, 0, 5, 26)], True  # IC and DC by address; not DC ZVA (block size) nor DC CVADP (optional)
         if word & 0xFFD00000 == 0xD5100000:
             read = bits(word, 21, 1)
             which = r.choice(self.SYSTEM_REGISTERS)

@@ -267,9 +267,10 @@ __attribute__((used)) void main_program(u64* stack) {
       if (dirty)
         for (u64 w = 0; w < kScratchSize / 8; w++) scratch[w] = pattern[w];
       dirty = sequences[i].flags & 1;
+      const u64 flushing = c->fpcr & 1 << 24;  // a sequence may only switch it off
       run_sequence(c);
       c->fpcr &= 0x07c80000;  // what FPCR has in Armv8.2: AHP DN FZ RMode FZ16
-      c->fpsr &= (c->fpcr & 1 << 24 ? h->fpsr_mask_flushing : h->fpsr_mask) & 0x0800009f;
+      c->fpsr &= (flushing ? h->fpsr_mask_flushing : h->fpsr_mask) & 0x0800009f;
       c->nzcv &= 0xf0000000;
       c->x[27] = c->x[28] = 0;
       if (dirty) c->memory_hash = hash_words(scratch, kScratchSize / 8);
