@@ -64,7 +64,7 @@ void Engine::Impl::drop_region(Region* region) {
     forget_in_jump_caches(entry.pc);
     // Its pages change: give it another chance only after it is hot again, ever later.
     entry.queued = false;
-    entry.counter = config.hot_threshold * 16;
+    arm(entry, config.hot_threshold * 16);
   }
   for (ExitSite* site : region->exits) {
     site->dead = true;

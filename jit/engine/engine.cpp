@@ -35,6 +35,7 @@ Engine::Impl::Impl(const EngineConfig& c, const ir::GuestDesc& g, AddressSpace& 
     std::fprintf(stderr, "kiln: cannot map %zu bytes of code cache\n", c.cache_bytes);
     std::exit(1);
   }
+  started = now();
   runtime.leave = host::leave_address();
   runtime.lookup_miss = host::lookup_miss_address();
   if (config.perf_map) {
@@ -101,7 +102,6 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   block->mode = mode;
   block->guest_bytes = scratch.guest_bytes;
   block->guest_insns = scratch.guest_insns;
-  block->counter = config.hot_threshold;
   if (config.tier == TierChoice::Interp) {
     block->ir = std::make_unique<ir::Block>(scratch);
   } else {
@@ -128,6 +128,24 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
     std::lock_guard ranges(range_mutex);
     code_blocks[cache.current()].push_back(block);
   }
+  // Loops and functions ask for a region first; a block in their midst only when it runs much oftener and none has covered it.
+  const ir::Inst& exit = scratch.insts.back();
+  const auto mark_head = [&](GuestAddr target, bool call) {
+    if (!call && target > pc) return;
+    if (target == pc) block->head = true;
+    TranslatedBlock* other = find(target, mode);
+    if (other == nullptr) future_heads.insert(target);
+    else if (!other->head) {
+      other->head = true;
+      if (other->counter > config.hot_threshold && !other->queued) arm(*other, config.hot_threshold);
+    }
+  };
+  if (exit.op == ir::Op::exit_jump_ || exit.op == ir::Op::exit_branch_) {
+    mark_head(exit.imm, exit.op == ir::Op::exit_jump_ && static_cast<ir::ExitHint>(exit.lane) == ir::ExitHint::Call);
+    if (exit.op == ir::Op::exit_branch_) mark_head(exit.imm2, false);
+  }
+  block->head = block->head || future_heads.erase(pc) != 0;
+  arm(*block, block->head ? config.hot_threshold : config.hot_threshold * kInnerFactor);
   blocks.insert(block);
   neighbours.push_back(block);
   ++stats.blocks;

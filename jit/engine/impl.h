@@ -21,6 +21,9 @@ namespace kiln::jit {
 
 struct TranslatedBlock;
 
+/// Blocks that begin no loop and no function count this many times longer before they ask for a region.
+inline constexpr u32 kInnerFactor = 8;
+
 /// One direct exit: of a tier-1 block or of a region. Lives as long as the code it belongs to.
 struct ExitSite {
   GuestAddr target = 0;
@@ -47,7 +50,10 @@ struct TranslatedBlock {
   u32 mode = 0;
   u32 guest_bytes = 0;
   u32 guest_insns = 0;
-  u32 counter = 0;               // generated code counts it down
+  u32 counter = 0;               // generated code counts it down from `armed`; at zero the block is hot
+  u32 armed = 0;
+  u64 counted = 0;               // entries counted in earlier rounds
+  bool head = false;             // a loop's or a function's first block: where regions like to begin
   u32 code_bytes = 0;
   u64 last_target = 0;           // where its indirect exit went last
   HostAddr code = 0;             // tier 1, executable
@@ -134,6 +140,7 @@ struct Engine::Impl {
   BlockTable<TranslatedBlock> blocks;
   std::unordered_map<GuestAddr, std::vector<TranslatedBlock*>> page_blocks;  // by guest page
   std::unordered_map<GuestAddr, std::vector<Region*>> page_regions;
+  std::unordered_set<GuestAddr> future_heads;  // loop heads and functions not translated yet
   std::vector<ThreadRecord*> threads;
   std::atomic<bool> world_stopping{false};
   std::condition_variable world_resumed;
@@ -154,13 +161,23 @@ struct Engine::Impl {
   u64 next_region_id = 1;
 
   EngineStats stats;
+  double started = 0;            // steady clock, seconds: when the engine was made
   std::vector<double> region_ms;
+  double tier2_cpu_ms = 0;
   u64 queue_peak = 0, fallback_ops = 0, unlinked_chains = 0, linked_chains = 0;
   u64 checked_blocks = 0, unchecked_blocks = 0;
   u64 tier2_failures = 0, evictions = 0;
   std::FILE* perf_file = nullptr;
   void* fork_copy = nullptr;   // of the code cache, while fork() is under way
 };
+
+/// Counts on from `count` entries.
+inline void arm(TranslatedBlock& block, u32 count) {
+  block.counted += block.armed - block.counter;
+  block.armed = block.counter = count;
+}
+/// How often the block was entered through tier 1.
+inline u64 entries(const TranslatedBlock& block) { return block.counted + (block.armed - block.counter); }
 
 inline ThreadRecord* thread_of(ir::CpuState* cpu) { return static_cast<ThreadRecord*>(cpu->engine_data); }
 

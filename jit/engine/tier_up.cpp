@@ -32,6 +32,7 @@ struct Pending {
   int context;
   int from;           // index of the block whose edge wants it, -1 for the entry
   enum { Taken, NotTaken, Guess } edge;
+  u64 heat;
 };
 
 }  // namespace
@@ -39,7 +40,7 @@ struct Pending {
 void Engine::Impl::request_tier2(TranslatedBlock* block, std::unique_lock<std::mutex>& lock) {
   if (block->dead || block->queued) return;
   block->queued = true;
-  block->counter = kNever;
+  arm(*block, kNever);
   if (config.synchronous_tier2) {
     if (!covered(block)) compile_region(block, lock);
     return;
@@ -56,7 +57,7 @@ bool Engine::Impl::covered(TranslatedBlock* block) {
   if (block->inside == nullptr || block->rearmed) return false;
   block->rearmed = true;
   block->queued = false;
-  block->counter = config.hot_threshold;
+  arm(*block, config.hot_threshold);
   return true;
 }
 
@@ -70,6 +71,10 @@ void Engine::Impl::start_compile_thread() {
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
 }
 
+namespace {
+double seconds_now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+}  // namespace
+
 void Engine::Impl::compile_loop() {
   std::unique_lock lock(mutex);
   for (;;) {
@@ -81,25 +86,28 @@ void Engine::Impl::compile_loop() {
     TranslatedBlock* block = *hottest;
     compile_queue.erase(hottest);
     if (!block->dead && !covered(block)) compile_region(block, lock);
+    // A compiler that runs all the time takes a core from the guest (and from everybody else): at most half of the time since the
+    // start, a tenth of a second given.
+    const double age = seconds_now() - started;
+    if (const double ahead = stats.tier2_seconds - 0.5 * age - 0.1; ahead > 0)
+      compile_wanted.wait_for(lock, std::chrono::duration<double>(ahead * 2), [&] { return stopping; });
   }
 }
 
-// Grows depth first along likely edges, so that the hot path comes first and the size limit cuts the cold ends.
+// Grows along the hottest edges first, so that the size limit cuts the cold ends.
 bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, RegionBuild& build) {
-  const auto executed = [&](const TranslatedBlock& b) -> u32 {
-    if (b.queued) return config.hot_threshold + (kNever - b.counter);
-    return (b.rearmed ? config.hot_threshold : 0) + (b.counter > config.hot_threshold ? 0 : config.hot_threshold - b.counter);
-  };
-  const u32 hot_enough = std::max<u32>(1, config.hot_threshold / 64);
+  const u64 hot_enough = std::max<u64>(1, entries(*entry) / 64);
   std::vector<Context> contexts{Context{}};
   std::map<std::pair<int, GuestAddr>, int> index;  // (context, pc) -> block in the region
   std::vector<int> context_of;
-  std::vector<Pending> stack{{entry->pc, 0, -1, Pending::Taken}};
+  std::vector<Pending> stack{{entry->pc, 0, -1, Pending::Taken, ~u64{0}}};
   u32 insns = 0;
 
   while (!stack.empty()) {
-    const Pending want = stack.back();
-    stack.pop_back();
+    // The hottest edge next; a call's blocks count for less the deeper it is, so that a loop is whole before its calls are.
+    const auto best = std::max_element(stack.begin(), stack.end(), [](const Pending& a, const Pending& b) { return a.heat < b.heat; });
+    const Pending want = *best;
+    stack.erase(best);
     const auto known = index.find({want.context, want.pc});
     int target;
     if (known != index.end()) {
@@ -107,7 +115,7 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
     } else {
       const TranslatedBlock* profile = find(want.pc, entry->mode);
       if (profile == nullptr || profile->dead || insns >= config.region_insns) continue;
-      if (profile != entry && executed(*profile) < hot_enough) continue;
+      if (profile != entry && entries(*profile) < hot_enough) continue;
       RegionBlock block;
       lift(want.pc, entry->mode, config.max_block_insns, block.ir);
       if (block.ir.insts.empty()) continue;
@@ -121,37 +129,32 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
       const ir::Inst exit = block.ir.insts.back();
       request.blocks.push_back(std::move(block));
       if (config.self_check) return true;  // one block at a time, as the interpreter runs beside it
+      const auto follow = [&](GuestAddr pc, int context, decltype(Pending::edge) edge) {
+        const TranslatedBlock* next = find(pc, entry->mode);
+        if (next == nullptr) return;
+        const u64 heat = next == entry ? ~u64{0} : entries(*next) * 16 / static_cast<u64>(1 + contexts[context].depth);
+        stack.push_back({pc, context, target, edge, heat});
+      };
+      const auto call = [&](GuestAddr callee, GuestAddr return_to, decltype(Pending::edge) edge) {
+        int recursion = 0;
+        for (int c = want.context; c > 0; c = contexts[c].parent) recursion += contexts[c].callee == callee;
+        if (contexts[want.context].depth >= kMaxCallDepth || recursion >= 2 || callee == entry->pc) return;
+        contexts.push_back({want.context, callee, return_to, contexts[want.context].depth + 1});
+        follow(callee, static_cast<int>(contexts.size()) - 1, edge);
+      };
+      const auto hint = static_cast<ir::ExitHint>(exit.lane);
       if (exit.op == Op::exit_jump_) {
-        if (static_cast<ir::ExitHint>(exit.lane) == ir::ExitHint::Call) {
-          int recursion = 0;
-          for (int c = want.context; c > 0; c = contexts[c].parent) recursion += contexts[c].callee == exit.imm;
-          if (contexts[want.context].depth < kMaxCallDepth && recursion < 2 && exit.imm != entry->pc) {
-            contexts.push_back({want.context, exit.imm, exit.imm2, contexts[want.context].depth + 1});
-            stack.push_back({exit.imm, static_cast<int>(contexts.size()) - 1, target, Pending::Taken});
-          }
-        } else {
-          stack.push_back({exit.imm, want.context, target, Pending::Taken});
-        }
+        if (hint == ir::ExitHint::Call) call(exit.imm, exit.imm2, Pending::Taken);
+        else follow(exit.imm, want.context, Pending::Taken);
       } else if (exit.op == Op::exit_branch_) {
-        // The likelier side is popped first.
-        const TranslatedBlock* taken = find(exit.imm, entry->mode);
-        const TranslatedBlock* not_taken = find(exit.imm2, entry->mode);
-        const bool taken_first = taken != nullptr && (not_taken == nullptr || executed(*taken) >= executed(*not_taken));
-        const Pending a{exit.imm, want.context, target, Pending::Taken};
-        const Pending b{exit.imm2, want.context, target, Pending::NotTaken};
-        stack.push_back(taken_first ? b : a);
-        stack.push_back(taken_first ? a : b);
-      } else if (exit.op == Op::exit_indirect_ && static_cast<ir::ExitHint>(exit.lane) == ir::ExitHint::Return && want.context != 0) {
-        const Context& context = contexts[want.context];
-        stack.push_back({context.return_to, context.parent, target, Pending::Guess});
-      } else if (exit.op == Op::exit_indirect_ && static_cast<ir::ExitHint>(exit.lane) != ir::ExitHint::Return && profile->last_target != 0) {
+        follow(exit.imm, want.context, Pending::Taken);
+        follow(exit.imm2, want.context, Pending::NotTaken);
+      } else if (exit.op == Op::exit_indirect_ && hint == ir::ExitHint::Return) {
+        if (want.context != 0) follow(contexts[want.context].return_to, contexts[want.context].parent, Pending::Guess);
+      } else if (exit.op == Op::exit_indirect_ && profile->last_target != 0) {
         // Where it went last is where it goes mostly: PLT stubs, virtual calls, loops over one handler.
-        if (static_cast<ir::ExitHint>(exit.lane) == ir::ExitHint::Jump) {
-          stack.push_back({profile->last_target, want.context, target, Pending::Guess});
-        } else if (contexts[want.context].depth < kMaxCallDepth && profile->last_target != entry->pc) {
-          contexts.push_back({want.context, profile->last_target, exit.imm2, contexts[want.context].depth + 1});
-          stack.push_back({profile->last_target, static_cast<int>(contexts.size()) - 1, target, Pending::Guess});
-        }
+        if (hint == ir::ExitHint::Jump) follow(profile->last_target, want.context, Pending::Guess);
+        else call(profile->last_target, exit.imm2, Pending::Guess);
       }
     }
     if (want.from < 0) continue;
@@ -217,14 +220,14 @@ void Engine::Impl::compile_region(TranslatedBlock* entry, std::unique_lock<std::
 
   building = &build;
   lock.unlock();
-  const auto began = std::chrono::steady_clock::now();
+  const double began = seconds_now();
   Result<RegionCode> code = Error{"cancelled"};
   {
     std::lock_guard compiling(compiler_mutex);
     if (compiler == nullptr) compiler = make_tier2_compiler(*config.log);
     code = compiler->compile(request);
   }
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  const double seconds = seconds_now() - began;
   lock.lock();
   if (cache_full) evict_next_generation(nullptr);  // cancels this build if it takes the entry away
   building = nullptr;
@@ -243,13 +246,14 @@ void Engine::Impl::compile_region(TranslatedBlock* entry, std::unique_lock<std::
   if (build.cancelled || cache_full || entry->dead || !host::reachable(entry->code + 1, code->entry)) {
     if (!entry->dead) {
       entry->queued = false;
-      entry->counter = config.hot_threshold;
+      arm(*entry, config.hot_threshold);
     }
     abandon();
     return;
   }
   Region* r = region.release();
   r->code = std::move(*code);
+  tier2_cpu_ms += r->code.compile_ms;
   for (const auto& source : r->sources) {
     const GuestAddr page = align_down(source.first, 4096);
     if (std::find(r->pages.begin(), r->pages.end(), page) == r->pages.end()) r->pages.push_back(page);
