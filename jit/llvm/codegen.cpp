@@ -15,6 +15,7 @@
 #include <llvm/IR/LegacyPassManager.h>
 #include <llvm/IR/PassInstrumentation.h>
 #include <llvm/IR/PassManager.h>
+#include <llvm/IR/PassTimingInfo.h>
 #include <llvm/IR/Verifier.h>
 #include <llvm/MC/TargetRegistry.h>
 #include <llvm/Support/CommandLine.h>
@@ -25,6 +26,7 @@
 #include <llvm/Transforms/Scalar/SimplifyCFG.h>
 #include <llvm/Transforms/Utils/PromoteMemToReg.h>
 
+#include <cstdlib>
 #include <vector>
 
 #include "jit/llvm/constructors.h"
@@ -39,6 +41,15 @@ void set_option(const char* name, const char* value) {
   auto& options = llvm::cl::getRegisteredOptions();
   auto it = options.find(name);
   if (it != options.end()) it->second->addOccurrence(0, name, value);
+}
+
+/// For measuring: KILN_LLVM_OPTIONS="time-passes=true,misched=default" sets further ones.
+void set_options_from_environment() {
+  const char* text = std::getenv("KILN_LLVM_OPTIONS");
+  if (text == nullptr) return;
+  llvm::SmallVector<llvm::StringRef> items;
+  llvm::StringRef(text).split(items, ',');
+  for (llvm::StringRef item : items) set_option(item.split('=').first.str().c_str(), item.split('=').second.str().c_str());
 }
 
 /// Slots are allocas in the entry block: all of them become SSA values in one go.
@@ -63,6 +74,7 @@ Result<std::unique_ptr<CodeGenerator>> CodeGenerator::create() {
   // The cold blocks are full of stores: neither is worth the time to look whether they could be merged.
   set_option("combiner-store-merging", "false");
   set_option("enable-tail-merge", "false");
+  set_options_from_environment();
 
   std::string error;
   const llvm::Target* target = llvm::TargetRegistry::lookupTarget(kTriple, error);
@@ -73,6 +85,10 @@ Result<std::unique_ptr<CodeGenerator>> CodeGenerator::create() {
       kTriple, "x86-64-v3", "", options, llvm::Reloc::PIC_, llvm::CodeModel::Small, llvm::CodeGenOptLevel::Less, true));
   if (!machine) return Error{"tier 2: no target machine"};
   return std::unique_ptr<CodeGenerator>(new CodeGenerator(std::move(machine)));
+}
+
+CodeGenerator::~CodeGenerator() {
+  if (llvm::TimePassesIsEnabled) llvm::reportAndResetTimings();
 }
 
 void CodeGenerator::prepare(llvm::Module& module) {

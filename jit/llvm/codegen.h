@@ -15,6 +15,7 @@ class CodeGenerator {
  public:
   /// Initialises the X86 target on first use.
   static Result<std::unique_ptr<CodeGenerator>> create();
+  ~CodeGenerator();
   void prepare(llvm::Module& module);  // triple and data layout: before IR is made
   void optimise(llvm::Function& function);
   /// The module as a relocatable ELF object.
