@@ -150,7 +150,7 @@ void make_flags(const Block& block, const Inst& inst, Cell* cells, Cell& out) {
 
 }  // namespace
 
-void interpret(const Block& block, CpuState* state, StoreObserver* observer) {
+void interpret(const Block& block, CpuState* state, AccessObserver* observer) {
   Cell* const cells = cells_for(block.insts.size());
   state->exit_kind = static_cast<u32>(ExitKind::None);
   for (Value index = 0; index < block.insts.size(); ++index) {
@@ -202,7 +202,7 @@ void interpret(const Block& block, CpuState* state, StoreObserver* observer) {
           return;
         }
         void* const host = reinterpret_cast<void*>(state->memory_base + address);
-        if (observer != nullptr && inst.op != Op::load_) observer->before_store(host, width_bytes(m.width));
+        if (observer != nullptr) observer->before_access(host, width_bytes(m.width), inst.op != Op::load_);
         if (inst.op == Op::load_) out.d = memory_load(host, m, inst.type);
         else if (inst.op == Op::store_) memory_store(host, m, arg(1));
         else if (inst.op == Op::atomic_rmw_) out.d.i = memory_rmw(host, m, arg(1).i);

@@ -22,17 +22,18 @@ u32 flags_value(FlagsKind kind, u64 a, u64 b);
 /// Predicate over N Z C V in bits 31..28.
 bool cond_holds(Cond cond, u32 nzcv);
 
-/// Sees the guest's stores: `host` is the address in Kiln's memory. Stores made inside helpers are not reported.
-class StoreObserver {
+/// Sees the guest's accesses before they happen: `host` is the address in Kiln's memory. Those made inside helpers are not reported.
+class AccessObserver {
  public:
-  virtual ~StoreObserver() = default;
-  virtual void before_store(void* host, unsigned bytes) = 0;
+  virtual ~AccessObserver() = default;
+  /// Atomic updates count as stores.
+  virtual void before_access(void* host, unsigned bytes, bool store) = 0;
 };
 
 /// Runs `block` to its exit: updates state, memory (host address = state->memory_base + guest address), pc and exit_kind
 /// (None for jumps). A memory fault arrives as a host signal; `insn_pc` of the running instruction is kept in state->pc all the
 /// time, and all set_reg ops before it have been carried out.
-/// `observer`, if given, is told of every store before it happens (self-check undoes them).
-void interpret(const Block& block, CpuState* state, StoreObserver* observer = nullptr);
+/// `observer`, if given, is told of every access (self-check undoes the stores).
+void interpret(const Block& block, CpuState* state, AccessObserver* observer = nullptr);
 
 }  // namespace kiln::ir

@@ -128,7 +128,7 @@ struct Engine::Impl {
   // self_check.cpp
   ir::ExitKind run_self_check(ir::CpuState* cpu);
   [[noreturn]] void report_difference(const TranslatedBlock& block, GuestAddr pc, const std::string& what, const char* before,
-                                      const char* expected, const ir::CpuState* got);
+                                      const char* expected, const ir::CpuState* got, const std::string& accesses);
 
   const EngineConfig config;
   const ir::GuestDesc& guest;

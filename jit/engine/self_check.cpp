@@ -16,15 +16,17 @@ using ir::ExitKind;
 
 namespace {
 
-/// Remembers what stores overwrote. A fault inside before_store() (unmapped memory) leaves through the fault path.
-class Journal final : public ir::StoreObserver {
+/// Remembers what accesses found and stores overwrote. A fault in here (unmapped memory) leaves through the fault path, as the access
+/// itself would.
+class Journal final : public ir::AccessObserver {
  public:
   struct Entry {
     char* host;
     unsigned bytes;
+    bool store;
     V128 before, after;
   };
-  void before_store(void* host, unsigned bytes) override {
+  void before_access(void* host, unsigned bytes, bool store) override {
     if (count_ == std::size(entries_)) {
       overflow = true;
       return;
@@ -32,6 +34,7 @@ class Journal final : public ir::StoreObserver {
     Entry& e = entries_[count_];
     e.host = static_cast<char*>(host);
     e.bytes = bytes;
+    e.store = store;
     std::memcpy(&e.before, host, bytes);
     ++count_;
   }
@@ -41,13 +44,24 @@ class Journal final : public ir::StoreObserver {
   /// Newest first. A store that faulted wrote nothing; undoing writes only where the bytes differ, so that a read-only page stays alone.
   void undo() {
     for (std::size_t i = count_; i-- > 0;)
-      if (std::memcmp(entries_[i].host, &entries_[i].before, entries_[i].bytes) != 0)
+      if (entries_[i].store && std::memcmp(entries_[i].host, &entries_[i].before, entries_[i].bytes) != 0)
         std::memcpy(entries_[i].host, &entries_[i].before, entries_[i].bytes);
   }
   const Entry* difference() const {
     for (std::size_t i = 0; i < count_; ++i)
-      if (std::memcmp(entries_[i].host, &entries_[i].after, entries_[i].bytes) != 0) return &entries_[i];
+      if (entries_[i].store && std::memcmp(entries_[i].host, &entries_[i].after, entries_[i].bytes) != 0) return &entries_[i];
     return nullptr;
+  }
+  /// One line an access, oldest first: "memory ADDRESS BYTES" with the bytes found before the block ran (later accesses to the same
+  /// place show what earlier stores wrote; whoever replays takes the first).
+  std::string text(HostAddr base) const {
+    std::string out;
+    for (std::size_t i = 0; i < count_; ++i) {
+      out += fmt::format("memory {:#x} ", reinterpret_cast<HostAddr>(entries_[i].host) - base);
+      for (unsigned b = 0; b < entries_[i].bytes; ++b) out += fmt::format("{:02x}", entries_[i].before.b[b]);
+      out += '\n';
+    }
+    return out;
   }
   void clear() {
     count_ = 0;
@@ -150,7 +164,7 @@ ExitKind Engine::Impl::run_self_check(CpuState* cpu) {
         if (what.empty() && std::memcmp(reinterpret_cast<char*>(cpu) + slot.offset, expected.data() + slot.offset,
                                         ir::type_bits(slot.type) / 8) != 0)
           what = fmt::format("register {}", slot.name);
-      if (!what.empty()) report_difference(*block, pc, what, before.data(), expected.data(), cpu);
+      if (!what.empty()) report_difference(*block, pc, what, before.data(), expected.data(), cpu, journal.text(memory.base()));
     } else {
       ++unchecked_blocks;
     }
@@ -159,16 +173,17 @@ ExitKind Engine::Impl::run_self_check(CpuState* cpu) {
 }
 
 void Engine::Impl::report_difference(const TranslatedBlock& block, GuestAddr pc, const std::string& what, const char* before,
-                                     const char* expected, const CpuState* got) {
+                                     const char* expected, const CpuState* got, const std::string& accesses) {
   std::vector<u8> code(block.guest_bytes);
   memory.fetch(block.pc, code.data(), code.size());
   std::string text = fmt::format("# kiln self-check reproducer: {} differs after the block at {:#x}\nguest {}\npc {:#x}\nmode {:#x}\ncode", what,
                                  pc, guest.name, block.pc, block.mode);
   for (u8 b : code) text += fmt::format(" {:02x}", b);
-  text += "\n";
+  text += "\n" + accesses;
   const auto dump = [&](const char* title, const char* state) {
     const auto* s = reinterpret_cast<const CpuState*>(state);
-    text += fmt::format("{} pc {:#x} flags {} {:#x} {:#x} mxcsr {:#x}\n", title, s->pc, s->flags_kind, s->flags_a, s->flags_b, s->mxcsr);
+    text += fmt::format("{} cpu pc {:#x} flags {} {:#x} {:#x} mxcsr {:#x} exit {}\n", title, s->pc, s->flags_kind, s->flags_a, s->flags_b,
+                        s->mxcsr, s->exit_kind);
     for (const ir::Slot& slot : guest.slots) {
       V128 v{};
       std::memcpy(&v, state + slot.offset, ir::type_bits(slot.type) / 8);
@@ -178,7 +193,7 @@ void Engine::Impl::report_difference(const TranslatedBlock& block, GuestAddr pc,
   dump("before", before);
   dump("interpreter", expected);
   dump("tier", reinterpret_cast<const char*>(got));
-  const std::string path = config.reproducer_path.empty() ? fmt::format("kiln-reproducer-{}.txt", getpid()) : config.reproducer_path;
+  const std::string path = config.reproducer_path.empty() ? fmt::format("kiln-reproducer-{}.repro", getpid()) : config.reproducer_path;
   if (std::FILE* file = std::fopen(path.c_str(), "w")) {
     std::fwrite(text.data(), 1, text.size(), file);
     std::fclose(file);
