@@ -17,6 +17,7 @@ NOP = 0xD503201F
 #   IXC  with FPCR.FZ: x86 calls a flushed result inexact as well, Arm only an underflow.
 KNOWN_FPSR_GAPS = 0x88
 KNOWN_FPSR_GAPS_FLUSHING = 0x98
+UNMAPPED_BASE = 0xD2C00000 | 0x2222 << 5 | 22  # MOVZ X22, #0x2222, LSL #32: nothing is mapped there
 RESERVED = range(24, 29)  # see harness.c
 REGISTERS = ("rd", "rn", "rm", "ra", "rt", "rt2", "rs")
 
@@ -237,8 +238,8 @@ class Generator:
             if bits(word, 16, 3) == 0 and bits(word, 5, 3) < 3:
                 return [put(word, 8, 4, 0)], False  # CFINV XAFLAG AXFLAG
             return None
-        if word & 0xFFFFF000 == 0xD50B7000 and bits(word, 8, 4) not in (4, 13):
-            return [put(word, 0, 5, 26)], True  # IC and DC by address; not DC ZVA (block size) nor DC CVADP (optional)
+        if word & 0xFFFFF000 == 0xD50B7000 and bits(word, 8, 4) not in (4, 12, 13):
+            return [put(word, 0, 5, 26)], True  # IC and DC by address; not DC ZVA (block size), DC CVAP, CVADP (optional)
         if word & 0xFFD00000 == 0xD5100000:
             read = bits(word, 21, 1)
             which = r.choice(self.SYSTEM_REGISTERS)
@@ -280,7 +281,7 @@ class Generator:
         if word is None:
             return None
         if self.fault:  # x22 = an address where nothing is mapped
-            return [0xD2C00000 | 0x2222 << 5 | 22, word]
+            return [UNMAPPED_BASE, word]
         return word if isinstance(word, list) else [word]
 
     def memory_word(self, word):
@@ -337,16 +338,20 @@ class Generator:
         return None
 
     def aim_branches(self, s):
-        """Branches and ADR before an indirect branch get a target further down in the sequence, or its end."""
+        """Branches and ADR before an indirect branch get a target further down in the sequence, or its end; never one between an
+        indirect branch and its ADR, or between a faulting access and what loads its base."""
         count = len(s.words)
+        bound = {i for i in range(1, count) if s.words[i] >> 24 == 0xD6 or s.words[i - 1] == UNMAPPED_BASE}
+
+        def target(after):
+            return self.random.choice([t for t in range(after + 1, count + 1) if t not in bound])
+
         for i, word in enumerate(s.words):
-            ahead = self.random.randint(1, count - i)
             if word & 0x7C000000 == 0x14000000:
-                s.words[i] = put(word, 0, 26, ahead)
+                s.words[i] = put(word, 0, 26, target(i) - i)
             elif word & 0xFF000010 == 0x54000000 or word & 0x7E000000 == 0x34000000:
-                s.words[i] = put(word, 5, 19, ahead)
+                s.words[i] = put(word, 5, 19, target(i) - i)
             elif word & 0x7E000000 == 0x36000000:
-                s.words[i] = put(word, 5, 14, ahead)
+                s.words[i] = put(word, 5, 14, target(i) - i)
             elif word >> 24 == 0xD6 and i and s.words[i - 1] >> 24 == 0x10:
-                target = self.random.randint(1, count - i) + 1  # in words from the ADR
-                s.words[i - 1] = put(s.words[i - 1], 5, 19, target)
+                s.words[i - 1] = put(s.words[i - 1], 5, 19, target(i) - (i - 1))
