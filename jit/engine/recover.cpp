@@ -28,7 +28,8 @@ bool Engine::Impl::handle_fault(ir::CpuState* cpu, const siginfo_t* info, void* 
       const auto& faults = region.code.faults;
       const auto entry = std::lower_bound(faults.begin(), faults.end(), pc, [](const FaultEntry& e, HostAddr a) { return e.pc < a; });
       if (entry == faults.end() || entry->pc != pc) return false;
-      host::resume_at(ucontext, entry->label, cpu);
+      if (entry->label == 0) restore_state(region.code, *entry, cpu, ucontext);
+      host::resume_at(ucontext, entry->label != 0 ? entry->label : host::fault_leave_address(), cpu);
       return true;
     }
   }

@@ -12,6 +12,9 @@
 #include <llvm/Analysis/ProfileSummaryInfo.h>
 #include <llvm/Analysis/TargetLibraryInfo.h>
 #include <llvm/Analysis/TargetTransformInfo.h>
+#include <llvm/CodeGen/MachineModuleInfo.h>
+#include <llvm/CodeGen/Passes.h>
+#include <llvm/CodeGen/TargetPassConfig.h>
 #include <llvm/IR/LegacyPassManager.h>
 #include <llvm/IR/PassInstrumentation.h>
 #include <llvm/IR/PassManager.h>
@@ -133,13 +136,26 @@ void CodeGenerator::optimise(llvm::Function& function) {
   passes.run(function, functions);
 }
 
-Result<llvm::SmallVector<char, 0>> CodeGenerator::emit(llvm::Module& module) {
+Result<llvm::SmallVector<char, 0>> CodeGenerator::emit(llvm::Module& module, FaultSites& sites) {
   llvm::SmallVector<char, 0> object;
   llvm::raw_svector_ostream stream(object);
   llvm::legacy::PassManager passes;
-  if (machine_->addPassesToEmitFile(passes, stream, nullptr, llvm::CodeGenFileType::ObjectFile, /*DisableVerify=*/true))
+  // What TargetMachine::addPassesToEmitFile does, with our two passes in it.
+  auto& machine = static_cast<llvm::LLVMTargetMachine&>(*machine_);
+  auto* info = new llvm::MachineModuleInfoWrapperPass(&machine);
+  llvm::TargetPassConfig* config = machine.createPassConfig(passes);
+  config->setDisableVerify(true);
+  passes.add(config);
+  passes.add(info);
+  config->insertPass(&llvm::FinalizeISelID, create_fuse_accesses(sites));
+  if (config->addISelPasses()) return Error{"tier 2: the target cannot select instructions"};
+  config->addMachinePasses();
+  config->setInitialized();
+  passes.add(create_restore_accesses(sites));
+  if (machine.addAsmPrinter(passes, stream, nullptr, llvm::CodeGenFileType::ObjectFile, info->getMMI().getContext()))
     return Error{"tier 2: the target cannot emit objects"};
   passes.run(module);
+  if (!sites.failure.empty()) return Error{sites.failure};
   return object;
 }
 

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "ir/support/result.h"
+#include "jit/llvm/fault_sites.h"
 
 namespace kiln::jit {
 
@@ -19,7 +20,7 @@ class CodeGenerator {
   void prepare(llvm::Module& module);  // triple and data layout: before IR is made
   void optimise(llvm::Function& function);
   /// The module as a relocatable ELF object.
-  Result<llvm::SmallVector<char, 0>> emit(llvm::Module& module);
+  Result<llvm::SmallVector<char, 0>> emit(llvm::Module& module, FaultSites& sites);
 
  private:
   explicit CodeGenerator(std::unique_ptr<llvm::TargetMachine> machine) : machine_(std::move(machine)) {}

@@ -22,8 +22,9 @@ struct Section {
 
 class Linker {
  public:
-  Linker(std::span<const char> object, const std::map<std::string, HostAddr>& symbols, const RegionRequest& request)
-      : object_(object), symbols_(symbols), request_(request) {}
+  Linker(std::span<const char> object, const std::map<std::string, HostAddr>& symbols, const RegionRequest& request,
+         const FaultSites& sites)
+      : object_(object), symbols_(symbols), request_(request), sites_(sites) {}
 
   Result<RegionCode> run() {
     read_sections();
@@ -51,6 +52,7 @@ class Linker {
         std::memcpy(&entry.label, &s.table[i + 8], 8);
         code_.faults.push_back(entry);
       }
+    add_accesses();
     std::sort(code_.faults.begin(), code_.faults.end(), [](auto& a, auto& b) { return a.pc < b.pc; });
     return std::move(code_);
   }
@@ -92,6 +94,22 @@ class Linker {
     std::size_t externals = 0;
     for (const Elf64_Sym& symbol : elf_symbols_) externals += symbol.st_shndx == SHN_UNDEF;
     total_ = veneers_ + externals * kVeneerBytes;
+  }
+
+  void add_accesses() {
+    const std::size_t prefix = std::strlen(kFaultSymbol);
+    for (const Elf64_Sym& symbol : elf_symbols_) {
+      const char* name = symbol_name(symbol);
+      if (std::strncmp(name, kFaultSymbol, prefix) != 0) continue;
+      const FaultSites::Emitted& access = sites_.emitted[std::strtoul(name + prefix, nullptr, 10)];
+      FaultEntry entry;
+      entry.pc = code_.memory.executable + sections_[symbol.st_shndx].offset + symbol.st_value;
+      entry.guest_pc = access.pc;
+      entry.first_value = static_cast<u32>(code_.fault_values.size());
+      entry.values = static_cast<u32>(access.values.size());
+      code_.fault_values.insert(code_.fault_values.end(), access.values.begin(), access.values.end());
+      code_.faults.push_back(entry);
+    }
   }
 
   const char* symbol_name(const Elf64_Sym& symbol) const { return strings_ + symbol.st_name; }
@@ -153,6 +171,7 @@ class Linker {
   std::span<const char> object_;
   const std::map<std::string, HostAddr>& symbols_;
   const RegionRequest& request_;
+  const FaultSites& sites_;
   RegionCode code_;
   std::vector<Section> sections_;
   std::span<const Elf64_Sym> elf_symbols_;
@@ -165,8 +184,8 @@ class Linker {
 }  // namespace
 
 Result<RegionCode> link_object(std::span<const char> object, const std::map<std::string, HostAddr>& symbols,
-                               const RegionRequest& request) {
-  return Linker(object, symbols, request).run();
+                               const RegionRequest& request, const FaultSites& sites) {
+  return Linker(object, symbols, request, sites).run();
 }
 
 }  // namespace kiln::jit

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "ir/support/result.h"
+#include "jit/llvm/fault_sites.h"
 #include "jit/llvm/tier2.h"
 
 namespace kiln::jit {
@@ -14,6 +15,6 @@ namespace kiln::jit {
 /// Gives memory, entry (of function "region") and faults; out-of-reach calls and jumps go through a jump in the code's own
 /// memory.
 Result<RegionCode> link_object(std::span<const char> object, const std::map<std::string, HostAddr>& symbols,
-                               const RegionRequest& request);
+                               const RegionRequest& request, const FaultSites& sites);
 
 }  // namespace kiln::jit

@@ -1,9 +1,8 @@
 // Guest memory and helper calls.
 //
-// An access is one host instruction inside `callbr` asm. Beside the instruction the asm emits a line {pc, label} into the
-// section .kiln_fault; the label is a cold block that writes the dirty slots and pc back and jumps to fault_leave. The SIGSEGV
-// handler looks the host pc up and resumes at the label, with all registers as they were at the access.
-#include <llvm/IR/ConstantRange.h>
+// Loads and stores: see fault_sites.h. Atomics are one host instruction inside `callbr` asm; beside the instruction the asm
+// emits a line {pc, label} into the section .kiln_fault; the label is a cold block that writes the dirty slots and pc back and
+// jumps to fault_leave. The SIGSEGV handler looks the host pc up and resumes at the label, with all registers as they were.
 #include <llvm/IR/InlineAsm.h>
 
 #include "jit/llvm/lowering.h"
@@ -11,6 +10,10 @@
 namespace kiln::jit {
 
 using namespace ir;
+
+namespace {
+constexpr unsigned kGuestSpace = 256;  // %gs
+}
 
 // What a fault block stores is most of the code that LLVM sees, so it is shared: between two points where all slots are in
 // memory (a segment), slots that no instruction writes before the last access have one value only, stored by one tail.
@@ -93,80 +96,53 @@ void RegionLowering::check_alignment(LValue address, unsigned bytes) {
   leave_with_segment_tail(insn_pc_);
 }
 
-llvm::Value* RegionLowering::load_integer(LValue address, Width width, bool sign, bool to64, bool swap) {
-  static const char* const kPlain[4] = {"movzbl %gs:$1, ${0:k}", "movzwl %gs:$1, ${0:k}", "movl %gs:$1, ${0:k}",
-                                        "movq %gs:$1, $0"};
-  static const char* const kSigned64[4] = {"movsbq %gs:$1, $0", "movswq %gs:$1, $0", "movslq %gs:$1, $0", "movq %gs:$1, $0"};
-  static const char* const kSigned32[4] = {"movsbl %gs:$1, ${0:k}", "movswl %gs:$1, ${0:k}", "movl %gs:$1, ${0:k}",
-                                           "movq %gs:$1, $0"};
-  static const char* const kSwapped[4] = {nullptr, nullptr, "movbel %gs:$1, ${0:k}", "movbeq %gs:$1, $0"};
-  const unsigned w = static_cast<unsigned>(width);
-  if (w == 0) swap = false;
-  const char* text = swap ? (w == 1 ? kPlain[1] : kSwapped[w]) : !sign ? kPlain[w] : to64 ? kSigned64[w] : kSigned32[w];
-  Access access{
-      text, "=r,*m", b_.getInt64Ty(), {b_.CreateIntToPtr(address, b_.getPtrTy())}, 0, b_.getIntNTy(width_bits(width))};
-  LValue loaded = emit_access(access, 2);
-  if (w < 3 && (!sign || !to64)) {
-    // The instruction clears the upper bits: saves LLVM the masks that it could not know to be idle.
-    const unsigned known = sign && !swap ? 32 : width_bits(width);
-    const llvm::ConstantRange range(llvm::APInt(64, 0), llvm::APInt(64, u64{1} << known));
-    llvm::cast<llvm::CallBase>(loaded)->addRetAttr(llvm::Attribute::get(context_, llvm::Attribute::Range, range));
-  }
-  if (!swap) return loaded;
-  if (w == 1)
-    loaded = b_.CreateZExt(b_.CreateUnaryIntrinsic(llvm::Intrinsic::bswap, b_.CreateTrunc(loaded, b_.getInt16Ty())),
-                           b_.getInt64Ty());
-  if (!sign || w == 3) return loaded;
-  LValue narrow = b_.CreateTrunc(loaded, b_.getIntNTy(width_bits(width)));
-  if (to64) return b_.CreateSExt(narrow, b_.getInt64Ty());
-  return b_.CreateZExt(b_.CreateSExt(narrow, b_.getInt32Ty()), b_.getInt64Ty());
+// The state that a fault at the access that follows must show.
+void RegionLowering::record_state() {
+  FaultSites::Site site{insn_pc_, {}};
+  std::vector<LValue> operands{b_.getInt64(sites_.sites.size()), b_.getInt32(0)};
+  for (unsigned i = 0; i < slots_.size(); ++i)
+    if (dirty_[i]) {
+      site.slots.push_back({slots_[i].offset, slots_[i].type});
+      operands.push_back(read_slot(i));
+    }
+  b_.CreateIntrinsic(llvm::Intrinsic::experimental_stackmap, {}, operands);
+  sites_.sites.push_back(std::move(site));
 }
 
-llvm::Value* RegionLowering::load_vector(LValue address, const char* mnemonic, llvm::Type* type) {
-  Access access{std::string(mnemonic) + " %gs:$1, $0", "=x,*m", type, {b_.CreateIntToPtr(address, b_.getPtrTy())}, 0, type};
-  return emit_access(access, 2);
+llvm::Value* RegionLowering::load_guest(LValue address, llvm::Type* type) {
+  record_state();
+  return b_.CreateAlignedLoad(type, b_.CreateIntToPtr(address, b_.getPtrTy(kGuestSpace)), llvm::Align(1), /*isVolatile=*/true);
+}
+
+void RegionLowering::store_guest(LValue address, LValue value) {
+  record_state();
+  b_.CreateAlignedStore(value, b_.CreateIntToPtr(address, b_.getPtrTy(kGuestSpace)), llvm::Align(1), /*isVolatile=*/true);
+}
+
+llvm::Value* RegionLowering::load_integer(LValue address, Width width, bool sign, bool to64, bool swap) {
+  LValue loaded = load_guest(address, b_.getIntNTy(width_bits(width)));
+  if (swap && width != Width::B1) loaded = b_.CreateUnaryIntrinsic(llvm::Intrinsic::bswap, loaded);
+  if (sign && to64) return b_.CreateSExt(loaded, b_.getInt64Ty());
+  if (sign && width < Width::B4) loaded = b_.CreateSExt(loaded, b_.getInt32Ty());
+  return b_.CreateZExt(loaded, b_.getInt64Ty());
 }
 
 void RegionLowering::store_integer(LValue address, LValue value, Width width, bool swap, Order order) {
-  static const char* const kMove[4] = {"movb", "movw", "movl", "movq"};
-  static const char* const kExchange[4] = {"xchgb", "xchgw", "xchgl", "xchgq"};
-  static const char* const kRegister[4] = {" ${1:b}", " ${1:w}", " ${1:k}", " $1"};
-  const unsigned w = static_cast<unsigned>(width);
-  if (swap && w > 0) {
-    auto* narrow = b_.getIntNTy(width_bits(width));
-    value = b_.CreateZExt(b_.CreateUnaryIntrinsic(llvm::Intrinsic::bswap, b_.CreateTrunc(value, narrow)), b_.getInt64Ty());
-  }
-  LValue pointer = b_.CreateIntToPtr(address, b_.getPtrTy());
-  llvm::Type* element = b_.getIntNTy(width_bits(width));
-  if (order == Order::SeqCst) {
-    // A sequentially consistent store must not be passed by a later load: xchg is x86's cheapest way.
-    // Its register is written, so it is an in-out operand whose result nobody reads.
-    LValue wide = value->getType()->isIntegerTy(64) ? value : b_.CreateZExt(value, b_.getInt64Ty());
-    static const char* const kResult[4] = {" ${0:b}", " ${0:w}", " ${0:k}", " $0"};
-    Access access{std::string(kExchange[w]) + kResult[w] + ", %gs:$1", "=r,*m,0", b_.getInt64Ty(), {pointer, wide}, 0, element};
-    emit_access(access, 3);
-    return;
-  }
-  if (auto* number = llvm::dyn_cast<llvm::ConstantInt>(value)) {
-    const s64 n = kiln::sign_extend(number->getZExtValue(), width_bits(width));
-    if (n == static_cast<s32>(n)) {
-      Access access{std::string(kMove[w]) + " $$" + std::to_string(n) + ", %gs:$0", "*m", nullptr, {pointer}, 0, element};
-      emit_access(access, 1);
-      return;
-    }
-  }
-  Access access{std::string(kMove[w]) + kRegister[w] + ", %gs:$0", "*m,r", nullptr, {pointer, value}, 0, element};
-  emit_access(access, 2);
-}
-
-void RegionLowering::store_vector(LValue address, LValue value, const char* mnemonic) {
-  Access access{std::string(mnemonic) + " $1, %gs:$0",
-                "*m,x",
-                nullptr,
-                {b_.CreateIntToPtr(address, b_.getPtrTy()), value},
+  llvm::Type* narrow = b_.getIntNTy(width_bits(width));
+  value = b_.CreateZExtOrTrunc(value, narrow);
+  if (swap && width != Width::B1) value = b_.CreateUnaryIntrinsic(llvm::Intrinsic::bswap, value);
+  if (order != Order::SeqCst) return store_guest(address, value);
+  // A sequentially consistent store must not be passed by a later load: xchg is x86's cheapest way.
+  // Its register is written, so it is an in-out operand whose result nobody reads.
+  static const char* const kExchange[4] = {"xchgb ${0:b}, %gs:$1", "xchgw ${0:w}, %gs:$1", "xchgl ${0:k}, %gs:$1",
+                                           "xchgq $0, %gs:$1"};
+  Access access{kExchange[static_cast<unsigned>(width)],
+                "=r,*m,0",
+                b_.getInt64Ty(),
+                {b_.CreateIntToPtr(address, b_.getPtrTy()), b_.CreateZExt(value, b_.getInt64Ty())},
                 0,
-                value->getType()};
-  emit_access(access, 2);
+                narrow};
+  emit_access(access, 3);
 }
 
 llvm::Value* RegionLowering::from_wide(ir::Value v, Type type, LValue wide) {
@@ -186,17 +162,23 @@ llvm::Value* RegionLowering::lower_load(const Inst& inst, ir::Value v) {
       LValue bits = load_integer(address, m.width, false, true, true);
       return b_.CreateBitCast(b_.CreateTrunc(bits, b_.getIntNTy(width_bits(m.width))), llvm_type(inst.type));
     }
-    return load_vector(address, m.width == Width::B4 ? "vmovss" : "vmovsd", llvm_type(inst.type));
+    return load_guest(address, llvm_type(inst.type));
   }
   if (inst.type != Type::V128 || m.width > Width::B16) return nullptr;
   llvm::Type* v128 = llvm_type(Type::V128);
   if (m.width == Width::B16) {
-    LValue loaded = load_vector(address, "vmovdqu", v128);
+    LValue loaded = load_guest(address, v128);
     if (!m.big_endian) return loaded;
     auto* bytes = llvm::FixedVectorType::get(b_.getInt8Ty(), 16);
     return b_.CreateBitCast(b_.CreateVectorReverse(b_.CreateBitCast(loaded, bytes)), v128);
   }
-  if (!m.big_endian && m.width >= Width::B4) return load_vector(address, m.width == Width::B4 ? "vmovd" : "vmovq", v128);
+  if (!m.big_endian && m.width >= Width::B4) {
+    // As floating-point numbers: that is how LLVM loads into the lowest lane and clears the rest.
+    llvm::Type* lane = m.width == Width::B4 ? b_.getFloatTy() : b_.getDoubleTy();
+    auto* lanes = llvm::FixedVectorType::get(lane, m.width == Width::B4 ? 4 : 2);
+    LValue loaded = load_guest(address, lane);
+    return b_.CreateBitCast(b_.CreateInsertElement(llvm::ConstantAggregateZero::get(lanes), loaded, u64{0}), v128);
+  }
   LValue low = load_integer(address, m.width, false, true, m.big_endian);
   return b_.CreateInsertElement(llvm::ConstantAggregateZero::get(v128), low, u64{0});
 }
@@ -214,7 +196,7 @@ void RegionLowering::lower_store(const Inst& inst) {
       LValue bits = b_.CreateBitCast(data, b_.getIntNTy(type_bits(type)));
       return store_integer(address, bits, m.width, m.big_endian, m.order);
     }
-    return store_vector(address, data, m.width == Width::B4 ? "vmovss" : "vmovsd");
+    return store_guest(address, data);
   }
   auto* v128 = llvm_type(Type::V128);
   if (m.width == Width::B16) {
@@ -222,9 +204,13 @@ void RegionLowering::lower_store(const Inst& inst) {
       auto* bytes = llvm::FixedVectorType::get(b_.getInt8Ty(), 16);
       data = b_.CreateBitCast(b_.CreateVectorReverse(b_.CreateBitCast(data, bytes)), v128);
     }
-    return store_vector(address, data, "vmovdqu");
+    return store_guest(address, data);
   }
-  if (!m.big_endian && m.width >= Width::B4) return store_vector(address, data, m.width == Width::B4 ? "vmovd" : "vmovq");
+  if (!m.big_endian && m.width >= Width::B4 && m.order != Order::SeqCst) {
+    auto* lanes =
+        llvm::FixedVectorType::get(m.width == Width::B4 ? b_.getFloatTy() : b_.getDoubleTy(), m.width == Width::B4 ? 4 : 2);
+    return store_guest(address, b_.CreateExtractElement(b_.CreateBitCast(data, lanes), u64{0}));
+  }
   store_integer(address, b_.CreateExtractElement(data, u64{0}), m.width, m.big_endian, m.order);
 }
 

@@ -4,8 +4,8 @@
 // LLVM block chain per region block. Invariants:
 //  (1) at every place that an outsider can look at the state (fault, helper with declared effects, exit) exactly the slots in
 //      `dirty_` differ between memory and SSA, so these are what gets stored there;
-//  (2) guest memory is touched by `callbr` asm only (lower_memory.cpp), never by an LLVM load or store, so LLVM can neither
-//      move, merge nor drop an access, and each has its line in the fault table;
+//  (2) guest memory is touched by volatile loads and stores with a record of the state before them (fault_sites.h), or by
+//      `callbr` asm (atomics): LLVM can neither move, merge nor drop an access, and each has its line in the fault table;
 //  (3) floating point goes through constrained intrinsics only: MXCSR is live guest state.
 // To add an op: a case in the lower_*() function of its kind; without one it goes through ir::eval_pure (correct, counted).
 #pragma once
@@ -17,6 +17,7 @@
 #include <optional>
 #include <vector>
 
+#include "jit/llvm/fault_sites.h"
 #include "jit/llvm/tier2.h"
 
 namespace kiln::jit {
@@ -50,6 +51,7 @@ class RegionLowering {
   llvm::Function* function() { return function_; }
   /// Host address of every external symbol that the module names.
   const std::map<std::string, HostAddr>& symbols() const { return symbols_; }
+  FaultSites& fault_sites() { return sites_; }
   /// Ops that went through ir::eval_pure, and how often.
   const std::map<std::string, unsigned>& fallbacks() const { return fallbacks_; }
 
@@ -141,9 +143,10 @@ class RegionLowering {
   llvm::BasicBlock* fault_block();
   void check_alignment(LValue address, unsigned bytes);
   LValue load_integer(LValue address, ir::Width width, bool sign, bool to64, bool swap);  // gives i64
-  LValue load_vector(LValue address, const char* mnemonic, llvm::Type* type);
+  void record_state();
+  LValue load_guest(LValue address, llvm::Type* type);
+  void store_guest(LValue address, LValue value);
   void store_integer(LValue address, LValue value, ir::Width width, bool swap, ir::Order order);
-  void store_vector(LValue address, LValue value, const char* mnemonic);
   LValue lower_load(const ir::Inst& inst, ir::Value v);
   void lower_store(const ir::Inst& inst);
   LValue lower_rmw(const ir::Inst& inst, ir::Value v);
@@ -186,6 +189,7 @@ class RegionLowering {
   std::map<std::string, HostAddr> symbols_;
   std::map<std::string, unsigned> fallbacks_;
   std::vector<StrictOp> strict_ops_;
+  FaultSites sites_;
   std::string failure_;
 
   // while a block is lowered

@@ -47,10 +47,11 @@ class LlvmCompiler final : public Tier2Compiler {
     lowering.expand_strict();
     const double optimised = cpu_ms();
     if (log_.on(kLogTier2)) log_ir(request, lowering);
-    auto object = generator_->emit(module);
+    auto object = generator_->emit(module, lowering.fault_sites());
     if (!object) return Error{object.error()};
     const double emitted = cpu_ms();
-    auto code = link_object(std::span<const char>(object->data(), object->size()), lowering.symbols(), request);
+    auto code =
+        link_object(std::span<const char>(object->data(), object->size()), lowering.symbols(), request, lowering.fault_sites());
     if (!code) return code;
     const double linked = cpu_ms();
     for (const RegionBlock& block : request.blocks) code->guest_insns += block.ir.guest_insns;

@@ -2,8 +2,9 @@
 //
 // A region's code follows tier 1's convention (see jit/stencil/tier1.h): entered by a jump with r12 = CpuState* and all guest
 // state in memory; inside, guest registers are SSA values; every exit writes the dirty ones back and jumps on.
-// Faults are precise: each guest access has an entry in the fault table; the SIGSEGV handler resumes at its label, whose cold
-// code writes the dirty slots and pc back and jumps to RegionRequest::fault_leave.
+// Faults are precise: each guest access has an entry in the fault table, which says where the dirty slots' values are; the
+// SIGSEGV handler writes them back (restore_state) and resumes at RegionRequest::fault_leave, with any stack pointer. A few
+// rarer accesses (atomics) have a label instead: the handler resumes there and code does the same.
 #pragma once
 #include <functional>
 #include <memory>
@@ -46,18 +47,35 @@ struct RegionRequest {
   std::function<CodeMemory(std::size_t)> allocate;
 };
 
+/// Where a dirty slot's value is at an access.
+struct FaultValue {
+  enum class Kind : u8 { IntRegister, VectorRegister, Constant, Memory };
+  u32 slot_offset;
+  ir::Type type;
+  Kind kind;
+  u8 reg;                          // Memory: the address is this register plus `number`
+  u64 number;
+};
+
 struct FaultEntry {
-  HostAddr pc;                     // host address of the access
-  HostAddr label;                  // where to resume
+  HostAddr pc = 0;                 // host address of the access
+  HostAddr label = 0;              // where to resume; 0: restore_state() and fault_leave
+  GuestAddr guest_pc = 0;
+  u32 first_value = 0;             // in RegionCode::fault_values
+  u32 values = 0;
 };
 
 struct RegionCode {
   HostAddr entry = 0;
   CodeMemory memory;
   std::vector<FaultEntry> faults;  // sorted by pc
+  std::vector<FaultValue> fault_values;
   double compile_ms = 0;
   u32 guest_insns = 0;
 };
+
+/// Writes the slots and pc of a fault without label. Safe in a signal handler.
+void restore_state(const RegionCode& code, const FaultEntry& fault, ir::CpuState* state, const void* ucontext);
 
 class Tier2Compiler {
  public:

@@ -107,7 +107,9 @@ int main(int argc, char** argv) {
       bytes += code->memory.size;
       faults += code->faults.size();
     }
-  std::printf("%llu regions, %llu guest instructions: %.2f ms per 100, %.2f ms per region, %.1f bytes and %.2f fault entries per instruction\n",
-              done, insns, ms * 100 / static_cast<double>(insns), ms / static_cast<double>(done),
-              static_cast<double>(bytes) / static_cast<double>(insns), static_cast<double>(faults) / static_cast<double>(insns));
+  std::printf(
+      "%llu regions, %llu guest instructions: %.2f ms per 100, %.2f ms per region, %.1f bytes and %.2f fault entries per "
+      "instruction\n",
+      done, insns, ms * 100 / static_cast<double>(insns), ms / static_cast<double>(done),
+      static_cast<double>(bytes) / static_cast<double>(insns), static_cast<double>(faults) / static_cast<double>(insns));
 }

@@ -19,6 +19,8 @@ const Slot kSlots[] = {{"x0", static_cast<u32>(offsetof(TestState, x)), Type::I6
 
 extern "C" void kiln_test_enter(CpuState*, HostAddr);
 extern "C" void kiln_test_leave();
+extern "C" void kiln_test_fault_leave();
+__attribute__((used)) thread_local u64 test_sp asm("kiln_test_sp") = 0;
 asm(R"(
   .text
 kiln_test_enter:
@@ -29,7 +31,10 @@ kiln_test_enter:
   pushq %r14
   pushq %r15
   movq %rdi, %r12
+  movq %rsp, %fs:kiln_test_sp@tpoff
   jmpq *%rsi
+kiln_test_fault_leave:
+  movq %fs:kiln_test_sp@tpoff, %rsp
 kiln_test_leave:
   popq %r15
   popq %r14
@@ -42,6 +47,7 @@ kiln_test_leave:
 
 // The handler can be told nothing by its caller: these are the test's only globals.
 thread_local const jit::RegionCode* running = nullptr;
+thread_local CpuState* running_state = nullptr;
 thread_local sigjmp_buf* interpreting = nullptr;
 thread_local bool fault_seen = false;
 thread_local u32 mxcsr_at_fault = 0;
@@ -56,7 +62,12 @@ void on_fault(int signal, siginfo_t* info, void* context) {
   if (running)
     for (const jit::FaultEntry& entry : running->faults)
       if (entry.pc == pc) {
-        uc->uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(entry.label);
+        if (entry.label == 0) {
+          jit::restore_state(*running, entry, running_state, context);
+          uc->uc_mcontext.gregs[REG_R12] = reinterpret_cast<greg_t>(running_state);
+        }
+        const HostAddr to = entry.label != 0 ? entry.label : reinterpret_cast<HostAddr>(kiln_test_fault_leave);
+        uc->uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(to);
         fault_seen = true;
         return;
       }
@@ -154,6 +165,7 @@ Result<jit::RegionCode> Machine::compile(const std::vector<jit::RegionBlock>& bl
 void Machine::enter(const jit::RegionCode& code) {
   syscall(SYS_arch_prctl, ARCH_SET_GS, state_->memory_base);
   running = &code;
+  running_state = state_;
   fault_seen = false;
   const u32 host_mxcsr = _mm_getcsr();
   _mm_setcsr(state_->mxcsr);
