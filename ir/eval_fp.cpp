@@ -54,7 +54,8 @@ Datum eval_from(const Inst& inst, const Datum* args) {
   const bool signalling = (inst.aux & 1) != 0;
   const F a = get<F>(args[0]);
   switch (inst.op) {
-    case Op::f_to_int_: return make_int(inst.type == Type::I32 ? op_f_to_int<u32>(f, a) : op_f_to_int<u64>(f, a));
+    case Op::f_to_int_:
+      return make_int(inst.type == Type::I32 ? op_f_to_int<u32>(f, a, inst.imm) : op_f_to_int<u64>(f, a, inst.imm));
     case Op::fcmp_eq_: return make_int(op_fcmp_eq(a, get<F>(args[1]), signalling));
     case Op::fcmp_lt_: return make_int(op_fcmp_lt(a, get<F>(args[1]), signalling));
     case Op::fcmp_le_: return make_int(op_fcmp_le(a, get<F>(args[1]), signalling));
@@ -72,7 +73,8 @@ Datum eval_int_to_f(const Inst& inst, Type from, const Datum* args) {
 
 template <class F>
 Vec eval_lanes(const Inst& inst, Vec a, Vec b, Vec c) {
-  const NanRule rule = FpOp::unpack(inst.aux).nan;
+  const FpOp f = FpOp::unpack(inst.aux);
+  const NanRule rule = f.nan;
   switch (inst.op) {
     case Op::v_fadd_: return fp_map<F>([&](F x, F y) { return op_fadd(rule, x, y); }, a, b);
     case Op::v_fsub_: return fp_map<F>([&](F x, F y) { return op_fsub(rule, x, y); }, a, b);
@@ -82,6 +84,15 @@ Vec eval_lanes(const Inst& inst, Vec a, Vec b, Vec c) {
     case Op::v_fma_: return fp_map<F>([&](F x, F y, F z) { return op_fma(rule, x, y, z); }, a, b, c);
     case Op::v_fneg_: return fp_map<F>([&](F x) { return op_fneg(x); }, a);
     case Op::v_fabs_: return fp_map<F>([&](F x) { return op_fabs(x); }, a);
+    case Op::v_fmin_: return fp_map<F>([&](F x, F y) { return op_fmin(rule, x, y); }, a, b);
+    case Op::v_fmax_: return fp_map<F>([&](F x, F y) { return op_fmax(rule, x, y); }, a, b);
+    case Op::v_fminnm_: return fp_map<F>([&](F x, F y) { return op_fminnm(rule, x, y); }, a, b);
+    case Op::v_fmaxnm_: return fp_map<F>([&](F x, F y) { return op_fmaxnm(rule, x, y); }, a, b);
+    case Op::v_fround_: return fp_map<F>([&](F x) { return op_fround(f, x); }, a);
+    case Op::v_f_to_int_: return op_v_f_to_int<F>(f, a, inst.imm);
+    case Op::v_int_to_f_: return op_v_int_to_f<F>(f.is_unsigned, a);
+    case Op::v_fwiden_: return op_v_fwiden(rule, a);
+    case Op::v_fnarrow_: return op_v_fnarrow(rule, a);
     case Op::v_fcmpeq_: return fp_map<F>([&](F x, F y) { return fp_mask<F>(op_fcmp_eq(x, y, false)); }, a, b);
     case Op::v_fcmpgt_: return fp_map<F>([&](F x, F y) { return fp_mask<F>(op_fcmp_lt(y, x, true)); }, a, b);
     default: return fp_map<F>([&](F x, F y) { return fp_mask<F>(op_fcmp_le(y, x, true)); }, a, b);

@@ -364,6 +364,19 @@ inline T op_f_to_int(FpOp f, F a) {
   if (r >= kTwoTo63) return static_cast<T>(static_cast<u64>(host::to_s64(host::sub(r, kTwoTo63))) | u64{1} << 63);
   return static_cast<T>(host::to_s64(r));
 }
+/// a * 2^fraction to an integer, fraction <= the integer's bits. What is out of range whatever the rounding is not multiplied:
+/// the product might overflow, and say so.
+template <class T, class F>
+inline T op_f_to_int(FpOp f, F a, u64 fraction) {
+  constexpr int kBias = static_cast<int>(kExponent<F> >> kMantissaBits<F>) / 2;
+  if (fraction == 0 || fp_is_nan(a)) return op_f_to_int<T>(f, a);
+  const FpBits<F> sign = fp_bits(a) & kSignBit<F>;
+  const auto power = [](int exponent) { return static_cast<FpBits<F>>(kBias + exponent) << kMantissaBits<F>; };
+  const int scale = static_cast<int>(fraction);
+  if ((fp_bits(a) & ~kSignBit<F>) >= power(static_cast<int>(kBitsOf<T>) - scale))
+    return op_f_to_int<T>(f, fp_from<F>(kExponent<F> | sign));
+  return op_f_to_int<T>(f, host::mul(fp_flush(a), fp_from<F>(power(scale))));
+}
 template <class F, class T>
 inline F op_int_to_f(bool is_unsigned, T a) {
   if (!is_unsigned) return host::from_s64<F>(static_cast<Signed<T>>(a));
@@ -418,6 +431,23 @@ inline Vec fp_map(Fn&& fn, Vec a, Vec b, Vec c) {
   FpLanes<F> x = (FpLanes<F>)a, y = (FpLanes<F>)b, z = (FpLanes<F>)c, r{};
   for (unsigned i = 0; i < 16 / sizeof(F); ++i) r[i] = fn(x[i], y[i], z[i]);
   return (Vec)r;
+}
+template <class F>
+inline Vec op_v_f_to_int(FpOp f, Vec a, u64 fraction) {
+  using T = FpBits<F>;
+  return fp_map<F>([&](F x) { return fp_from<F>(op_f_to_int<T>(f, x, fraction)); }, a);
+}
+template <class F>
+inline Vec op_v_int_to_f(bool is_unsigned, Vec a) {
+  return fp_map<F>([&](F x) { return op_int_to_f<F>(is_unsigned, fp_bits(x)); }, a);
+}
+inline Vec op_v_fwiden(NanRule rule, Vec a) {
+  const auto x = (FpLanes<float>)a;
+  return (Vec)FpLanes<double>{op_fcvt(rule, x[0]), op_fcvt(rule, x[1])};
+}
+inline Vec op_v_fnarrow(NanRule rule, Vec a) {
+  const auto x = (FpLanes<double>)a;
+  return (Vec)FpLanes<float>{op_fcvt(rule, x[0]), op_fcvt(rule, x[1]), 0, 0};
 }
 template <class F>
 inline F fp_mask(bool yes) {

@@ -174,6 +174,7 @@ class Verifier {
     if (op == Op::extr_) return inst.imm < bits ? "" : "imm out of range";
     if (op == Op::ubfx_ || op == Op::sbfx_ || op == Op::bfi_)
       return inst.imm2 >= 1 && inst.imm < bits && inst.imm2 <= bits - inst.imm ? "" : "field out of range";
+    if (op == Op::f_to_int_) return inst.imm <= bits ? "" : "imm out of range";
     if (op == Op::cond_) return inst.aux <= static_cast<u32>(Cond::Nbe) ? "" : "no such condition";
     if (op == Op::exit_jump_ || op == Op::exit_indirect_)
       return inst.lane <= static_cast<u8>(ExitHint::Return) ? "" : "no such hint";
@@ -186,6 +187,8 @@ class Verifier {
     if (widens && lane_bytes == 8) return "lanes of 1, 2 or 4 bytes only";
     if (op >= Op::v_min_s_ && op <= Op::v_max_u_ && lane_bytes == 8) return "lanes of 1, 2 or 4 bytes only";
     if (op >= Op::v_fadd_ && lane_bytes < 4) return "lanes of 4 or 8 bytes only";
+    if ((op == Op::v_fwiden_ || op == Op::v_fnarrow_) && lane_bytes != 4) return "lanes of 4 bytes only";
+    if (op == Op::v_f_to_int_ && inst.imm > 8 * lane_bytes) return "imm out of range";
     if (op == Op::v_ext_) return inst.imm < 16 ? "" : "imm out of range";
     if (op == Op::v_rev_)
       return (inst.imm == 2 || inst.imm == 4 || inst.imm == 8 || inst.imm == 16) && inst.imm >= lane_bytes ? ""

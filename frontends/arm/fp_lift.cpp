@@ -13,10 +13,10 @@ constexpr Choice choice(Fp2 op) {
     case Fp2::Sub: return {Op::fsub_, Op::v_fsub_, FpHelp::Sub};
     case Fp2::Mul: return {Op::fmul_, Op::v_fmul_, FpHelp::Mul};
     case Fp2::Div: return {Op::fdiv_, Op::v_fdiv_, FpHelp::Div};
-    case Fp2::Max: return {Op::fmax_, Op::kCount, FpHelp::Max};
-    case Fp2::Min: return {Op::fmin_, Op::kCount, FpHelp::Min};
-    case Fp2::MaxNm: return {Op::fmaxnm_, Op::kCount, FpHelp::MaxNm};
-    case Fp2::MinNm: return {Op::fminnm_, Op::kCount, FpHelp::MinNm};
+    case Fp2::Max: return {Op::fmax_, Op::v_fmax_, FpHelp::Max};
+    case Fp2::Min: return {Op::fmin_, Op::v_fmin_, FpHelp::Min};
+    case Fp2::MaxNm: return {Op::fmaxnm_, Op::v_fmaxnm_, FpHelp::MaxNm};
+    case Fp2::MinNm: return {Op::fminnm_, Op::v_fminnm_, FpHelp::MinNm};
     case Fp2::MulX: return {Op::kCount, Op::kCount, FpHelp::MulX};
     case Fp2::RecpS: return {Op::kCount, Op::kCount, FpHelp::RecpS};
     case Fp2::RsqrtS: return {Op::kCount, Op::kCount, FpHelp::RsqrtS};
@@ -36,17 +36,6 @@ Value swap_pairs(Lifter& l, Width w, Value v) { return op1(l, Op::v_rev_, w, v, 
 
 }  // namespace
 
-Value fp_lane(Lifter& l, Width w, Value v, unsigned index) {
-  return l.ir.v_to_f(fp_type(w), index ? op1(l, Op::v_dup_lane_, w, v, index) : v);
-}
-Value fp_join(Lifter& l, Width w, const Value* values, unsigned count) {
-  Value v[4];
-  for (unsigned i = 0; i < count; ++i) v[i] = l.ir.f_to_v(values[i]);
-  if (count == 1) return v[0];
-  if (w == Width::B8 || count == 2) return op2(l, Op::v_zip_lo_, w, v[0], v[1]);
-  return op2(l, Op::v_zip_lo_, Width::B8, op2(l, Op::v_zip_lo_, w, v[0], v[1]), op2(l, Op::v_zip_lo_, w, v[2], v[3]));
-}
-
 Value fp2(Lifter& l, Fp2 op, Width w, unsigned bytes, Value a, Value b) {
   if (op == Fp2::Abd) return fp_abs(l, w, fp2(l, Fp2::Sub, w, bytes, a, b));
   if (op == Fp2::AcGe || op == Fp2::AcGt)
@@ -55,18 +44,17 @@ Value fp2(Lifter& l, Fp2 op, Width w, unsigned bytes, Value a, Value b) {
   const unsigned lanes = bytes / width_bytes(w);
   if (w == Width::B2 || (c.scalar == Op::kCount && c.vector == Op::kCount))
     return fp_call(l, c.half, w, {.lanes = lanes}, {a, b});
-  if (c.scalar != Op::kCount && (lanes == 1 || c.vector == Op::kCount)) {
-    Value r[4];
-    for (unsigned i = 0; i < lanes; ++i)
-      r[i] = l.ir.fp(c.scalar, fp_type(w), {fp_lane(l, w, a, i), fp_lane(l, w, b, i)}, l.fp());
-    return fp_join(l, w, r, lanes);
+  if (c.scalar != Op::kCount && lanes == 1) {
+    const Type t = fp_type(w);
+    return l.ir.f_to_v(l.ir.fp(c.scalar, t, {l.ir.v_to_f(t, a), l.ir.v_to_f(t, b)}, l.fp()));
   }
   // Zeros in the surplus lanes raise nothing, except as divisors.
   a = keep(l, bytes, a), b = keep(l, bytes, b);
   if (op == Fp2::Div && bytes == 8) b = v_or(l, b, l.ir.vconst(0, repeat(Width::B4, 0x3f800000)));
   const Value r = l.ir.vec(c.vector, w, {a, b}, 0, 0, l.fp().pack());
-  // Arithmetic on the surplus zeros gives zeros, save 0 - 0 rounding down; 0 == 0 and 0 >= 0 hold.
-  return op == Fp2::Add || op == Fp2::Mul || op == Fp2::Div ? r : keep(l, bytes, r);
+  // What is done to the surplus zeros gives zeros, save 0 - 0 rounding down; 0 == 0 and 0 >= 0 hold.
+  const bool clean = op != Fp2::Sub && op != Fp2::CmpEq && op != Fp2::CmpGe && op != Fp2::CmpGt;
+  return clean ? r : keep(l, bytes, r);
 }
 
 Value fp_muladd(Lifter& l, Width w, unsigned bytes, Value a, Value b, Value c) {
@@ -100,30 +88,28 @@ Value fp_unary_help(Lifter& l, FpHelp op, Width w, unsigned bytes, Value a, Para
 
 Value fp_round_int(Lifter& l, Width w, unsigned bytes, Value a, Round round, bool exact) {
   if (w == Width::B2) return fp_unary_help(l, FpHelp::RoundInt, w, bytes, a, {.round = round, .exact = exact});
-  const unsigned lanes = bytes / width_bytes(w);
-  Value r[4];
-  for (unsigned i = 0; i < lanes; ++i) r[i] = l.ir.fp(Op::fround_, fp_type(w), {fp_lane(l, w, a, i)}, fp_op(l, round, exact));
-  return fp_join(l, w, r, lanes);
+  const FpOp f = fp_op(l, round, exact);
+  if (bytes == width_bytes(w)) return l.ir.f_to_v(l.ir.fp(Op::fround_, fp_type(w), {l.ir.v_to_f(fp_type(w), a)}, f));
+  return l.ir.vec(Op::v_fround_, w, {keep(l, bytes, a)}, 0, 0, f.pack());
 }
-Value fp_to_int(Lifter& l, Width w, unsigned bytes, Value a, Round round, bool is_unsigned) {
-  if (w == Width::B2)
-    return fp_unary_help(l, FpHelp::ToFixed, w, bytes, a, {.round = round, .is_unsigned = is_unsigned, .bits = 16});
-  const unsigned lanes = bytes / width_bytes(w);
-  Value r[4];
-  for (unsigned i = 0; i < lanes; ++i) {
-    const Value v = l.ir.fp(Op::f_to_int_, int_type(w), {fp_lane(l, w, a, i)}, fp_op(l, round, false, is_unsigned));
-    r[i] = l.ir.bitcast(fp_type(w), v);
+Value fp_to_int(Lifter& l, Width w, unsigned bytes, Value a, Round round, bool is_unsigned, unsigned fraction) {
+  if (w == Width::B2) {
+    const Params p{.round = round, .is_unsigned = is_unsigned, .fraction = fraction, .bits = 16};
+    return fp_unary_help(l, FpHelp::ToFixed, w, bytes, a, p);
   }
-  return fp_join(l, w, r, lanes);
+  const u32 f = fp_op(l, round, false, is_unsigned).pack();
+  if (bytes == width_bytes(w)) {
+    const Value v = l.ir.emit(Op::f_to_int_, int_type(w), {l.ir.v_to_f(fp_type(w), a)}, fraction, 0, f);
+    return l.ir.f_to_v(l.ir.bitcast(fp_type(w), v));
+  }
+  return l.ir.vec(Op::v_f_to_int_, w, {keep(l, bytes, a)}, fraction, 0, f);
 }
 Value fp_from_int(Lifter& l, Width w, unsigned bytes, Value a, bool is_unsigned) {
   if (w == Width::B2) return fp_unary_help(l, FpHelp::FromFixed, w, bytes, a, {.is_unsigned = is_unsigned, .bits = 16});
-  const unsigned lanes = bytes / width_bytes(w);
-  Value r[4];
-  for (unsigned i = 0; i < lanes; ++i)
-    r[i] = l.ir.fp(Op::int_to_f_, fp_type(w), {l.ir.v_extract(int_type(w), w, a, i)},
-                   fp_op(l, Round::Dynamic, false, is_unsigned));
-  return fp_join(l, w, r, lanes);
+  const FpOp f = fp_op(l, Round::Dynamic, false, is_unsigned);
+  if (bytes == width_bytes(w))
+    return l.ir.f_to_v(l.ir.fp(Op::int_to_f_, fp_type(w), {l.ir.v_extract(int_type(w), w, a, 0)}, f));
+  return l.ir.vec(Op::v_int_to_f_, w, {keep(l, bytes, a)}, 0, 0, f.pack());
 }
 
 Value fp_complex_muladd(Lifter& l, Width w, unsigned bytes, unsigned rot, Value n, Value m, Value d) {

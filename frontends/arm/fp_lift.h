@@ -18,10 +18,10 @@ Value fp_neg(Lifter& l, Width w, Value a);
 Value fp_abs(Lifter& l, Width w, Value a);
 Value fp_sqrt(Lifter& l, Width w, unsigned bytes, Value a);
 Value fp_round_int(Lifter& l, Width w, unsigned bytes, Value a, Round round, bool exact);
-/// Lanes to integers of the same width and back.
-Value fp_to_int(Lifter& l, Width w, unsigned bytes, Value a, Round round, bool is_unsigned);
+/// Lanes (times 2^fraction) to integers of the same width and back.
+Value fp_to_int(Lifter& l, Width w, unsigned bytes, Value a, Round round, bool is_unsigned, unsigned fraction = 0);
 Value fp_from_int(Lifter& l, Width w, unsigned bytes, Value a, bool is_unsigned);
-/// RecpE, RsqrtE, RecpX, RoundIntN, ToFixed, FromFixed: `params` without its lanes.
+/// RecpE, RsqrtE, RecpX, RoundIntN, and for halves RoundInt, ToFixed, FromFixed: `params` without its lanes.
 Value fp_unary_help(Lifter& l, FpHelp op, Width w, unsigned bytes, Value a, Params params = {});
 
 /// FCMLA: d += n * (m turned by rot quarter turns), as complex pairs of lanes, one real product of each pair at a time.
@@ -31,9 +31,6 @@ Value fp_complex_add(Lifter& l, Width w, unsigned bytes, bool three_quarters, Va
 
 constexpr Type fp_type(Width w) { return w == Width::B8 ? Type::F64 : Type::F32; }
 constexpr Type int_type(Width w) { return w == Width::B8 ? Type::I64 : Type::I32; }
-/// Lane i as a scalar, and lanes (one, two or four) as a vector whose rest is zero.
-Value fp_lane(Lifter& l, Width w, Value v, unsigned index);
-Value fp_join(Lifter& l, Width w, const Value* values, unsigned count);
 /// FpOp of the mode with a rounding.
 inline FpOp fp_op(Lifter& l, Round round, bool exact = false, bool is_unsigned = false) {
   FpOp f = l.fp();

@@ -62,13 +62,13 @@ u64 expand_imm8(Width w, unsigned imm8) {
 template <class F>
 Lift to_int(Lifter& l, const F& f, Round round, unsigned fraction) {
   const Width w = width_of(f.type);
-  if (w == Width::B2 || fraction) {
+  if (w == Width::B2) {
     const Params p{.lanes = 1, .round = round, .is_unsigned = f.u == 1, .fraction = fraction, .bits = f.sf ? 64u : 32u};
     const Value v = fp_call(l, FpHelp::ToFixed, w, p, {l.v(f.rn)});
     l.set_r(f.rd, f.sf ? l.ir.v_extract(Type::I64, Width::B8, v, 0) : l.ir.v_extract(Type::I32, Width::B4, v, 0));
   } else {
     const Type t = f.sf ? Type::I64 : Type::I32;
-    l.set_r(f.rd, l.ir.fp(Op::f_to_int_, t, {l.f(fp_type(w), f.rn)}, fp_op(l, round, false, f.u)));
+    l.set_r(f.rd, l.ir.emit(Op::f_to_int_, t, {l.f(fp_type(w), f.rn)}, fraction, 0, fp_op(l, round, false, f.u).pack()));
   }
   return Lift::Next;
 }

@@ -48,8 +48,9 @@ Lift fixed(Lifter& l, const F& f, FpHelp op, bool is_unsigned) {
     l.set_v(f.rd, fp2(l, Fp2::Mul, w, bytes, fp_from_int(l, w, bytes, l.v(f.rn), is_unsigned), splat(l, w, scale)));
     return Lift::Next;
   }
-  const Params p{.round = Round::Zero, .is_unsigned = is_unsigned, .fraction = fraction, .bits = bits};
-  l.set_v(f.rd, fp_unary_help(l, op, w, bytes, l.v(f.rn), p));
+  if (op == FpHelp::FromFixed)
+    l.set_v(f.rd, fp_unary_help(l, op, w, bytes, l.v(f.rn), {.is_unsigned = is_unsigned, .fraction = fraction, .bits = bits}));
+  else l.set_v(f.rd, fp_to_int(l, w, bytes, l.v(f.rn), Round::Zero, is_unsigned, fraction));
   return Lift::Next;
 }
 
@@ -92,9 +93,7 @@ Lift lift_fcvtl_v(Lifter& l, const fields::fcvtl_v& f) {
     l.set_v(f.rd, fp_call(l, FpHelp::HalfToSingle, Width::B2, {.lanes = 4}, {n}));
     return Lift::Next;
   }
-  Value r[2];
-  for (unsigned i = 0; i < 2; ++i) r[i] = l.ir.fp(Op::fcvt_, Type::F64, {fp_lane(l, Width::B4, n, i)}, l.fp());
-  l.set_v(f.rd, fp_join(l, Width::B8, r, 2));
+  l.set_v(f.rd, l.ir.vec(Op::v_fwiden_, Width::B4, {n}, 0, 0, l.fp().pack()));
   return Lift::Next;
 }
 Lift lift_fcvtn_v(Lifter& l, const fields::fcvtn_v& f) {
@@ -103,9 +102,7 @@ Lift lift_fcvtn_v(Lifter& l, const fields::fcvtn_v& f) {
     set_half(l, f.q, f.rd, fp_call(l, FpHelp::SingleToHalf, Width::B4, {.lanes = 4}, {n}));
     return Lift::Next;
   }
-  Value r[2];
-  for (unsigned i = 0; i < 2; ++i) r[i] = l.ir.fp(Op::fcvt_, Type::F32, {fp_lane(l, Width::B8, n, i)}, l.fp());
-  set_half(l, f.q, f.rd, fp_join(l, Width::B4, r, 2));
+  set_half(l, f.q, f.rd, l.ir.vec(Op::v_fnarrow_, Width::B4, {n}, 0, 0, l.fp().pack()));
   return Lift::Next;
 }
 Lift lift_fcvtxn_v(Lifter& l, const fields::fcvtxn_v& f) {

@@ -401,7 +401,8 @@ Rewriter::Step Rewriter::simplify_vector(Inst& inst, Value& result) {
   };
   switch (inst.op) {
     case Op::v_low64_:
-      if (is_op(a, Op::v_low64_) || is_op(a, Op::f_to_v_) || is_op(a, Op::v_narrow_)) return replace(a);
+      if (is_op(a, Op::v_low64_) || is_op(a, Op::f_to_v_) || is_op(a, Op::v_narrow_) || is_op(a, Op::v_fnarrow_))
+        return replace(a);
       break;
     case Op::v_and_:
     case Op::v_or_:

@@ -1,7 +1,12 @@
 // Floating point, scalar and vector. MXCSR is the guest's own environment while generated code runs, so every op that rounds or
 // raises flags is a constrained intrinsic (round.dynamic, fpexcept.strict). The host's NaN payloads differ from the guest's
 // only when a result is NaN: a NaN result branches to a cold block that evaluates the op again through ir::eval_pure.
+#include <llvm/IR/InlineAsm.h>
 #include <llvm/Support/raw_ostream.h>
+
+#include <bit>
+#include <cmath>
+#include <optional>
 
 #include "jit/llvm/lowering.h"
 
@@ -74,6 +79,19 @@ llvm::Value* RegionLowering::strict_compare(LValue a, LValue b, const char* pred
   return strict_call({.id = id, .predicate = predicate}, llvm::CmpInst::makeCmpResultType(a->getType()), {a, b});
 }
 
+/// Host instructions on vector registers that read or raise bits of MXCSR.
+llvm::Value* RegionLowering::strict_asm(const char* text, const char* constraints, llvm::Type* result,
+                                        std::initializer_list<LValue> args) {
+  std::vector<llvm::Type*> types;
+  for (LValue v : args) types.push_back(v->getType());
+  auto* code = llvm::InlineAsm::get(llvm::FunctionType::get(result, types, false), text, constraints, true);
+  llvm::CallInst* call = b_.CreateCall(code, llvm::ArrayRef<LValue>(args.begin(), args.size()));
+  call->setDoesNotThrow();
+  call->addFnAttr(llvm::Attribute::WillReturn);
+  call->setMemoryEffects(llvm::MemoryEffects::inaccessibleMemOnly());
+  return call;
+}
+
 llvm::Value* RegionLowering::eval_cold(const Inst& inst, LValue condition, llvm::function_ref<LValue()> fast) {
   llvm::BasicBlock* cold = cold_branch(condition, "eval");
   LValue quick = fast();
@@ -92,55 +110,138 @@ llvm::Value* RegionLowering::eval_cold(const Inst& inst, LValue condition, llvm:
 }
 
 llvm::Value* RegionLowering::fix_nan(const Inst& inst, LValue result) {
-  LValue nan = strict_compare(result, result, "uno", false);
-  if (inst.type == Type::V128) {
-    auto* lanes = llvm::cast<llvm::FixedVectorType>(nan->getType());
-    nan = b_.CreateICmpNE(b_.CreateBitCast(nan, b_.getIntNTy(lanes->getNumElements())), b_.getIntN(lanes->getNumElements(), 0));
-    result = b_.CreateBitCast(result, llvm_type(Type::V128));
-  }
+  LValue nan = any_lane(strict_compare(result, result, "uno", false));
+  if (inst.type == Type::V128) result = b_.CreateBitCast(result, llvm_type(Type::V128));
   return eval_cold(inst, nan, [&] { return result; });
 }
 
-llvm::Value* RegionLowering::lower_f_to_int(const Inst& inst) {
-  const FpOp f = FpOp::unpack(inst.aux);
-  LValue a = arg(inst, 0);
-  if (f.round != Round::Zero) return eval_scalar(inst);
-  const bool is64 = inst.type == Type::I64;
-  // X86 selects cvttsd2si and its kin, which give MIN and raise Invalid for what does not fit.
-  auto convert = [&](bool to64) {
-    return strict(llvm::Intrinsic::experimental_constrained_fptosi, to64 ? b_.getInt64Ty() : b_.getInt32Ty(), {a}, false);
-  };
-  if (!f.is_unsigned) {
-    LValue r = convert(is64);
-    LValue suspicious = b_.CreateICmpEQ(r, constant(inst.type, is64 ? u64{1} << 63 : u64{1} << 31));
-    return eval_cold(inst, suspicious, [&] { return r; });
+namespace {
+struct Rounding {
+  llvm::Intrinsic::ID id;
+  bool rounds;  // by MXCSR
+};
+/// Round-to-integral. Only rint raises Inexact; the other x86 forms suppress it, as A64's do unless FRINTX is asked for.
+std::optional<Rounding> rounding(const FpOp& f) {
+  using namespace llvm;
+  if (f.exact && f.round != Round::Dynamic) return {};
+  switch (f.round) {
+    case Round::Dynamic:
+      return Rounding{f.exact ? Intrinsic::experimental_constrained_rint : Intrinsic::experimental_constrained_nearbyint, true};
+    case Round::Nearest: return Rounding{Intrinsic::experimental_constrained_roundeven, false};
+    case Round::Up: return Rounding{Intrinsic::experimental_constrained_ceil, false};
+    case Round::Down: return Rounding{Intrinsic::experimental_constrained_floor, false};
+    case Round::Zero: return Rounding{Intrinsic::experimental_constrained_trunc, false};
+    default: return {};
   }
-  // Unsigned: only values in (-1, limit) are converted by the host, as a signed 64-bit number, so that no flag is raised that
-  // the guest would not raise. The comparisons are false for NaN.
-  LValue low = strict_compare(a, llvm::ConstantFP::get(a->getType(), -1.0), "ogt", false);
-  LValue high =
-      strict_compare(a, llvm::ConstantFP::get(a->getType(), is64 ? 9223372036854775808.0 : 4294967296.0), "olt", false);
-  return eval_cold(inst, b_.CreateNot(b_.CreateAnd(low, high)), [&] {
-    LValue r = convert(true);
-    return is64 ? r : b_.CreateTrunc(r, b_.getInt32Ty());
+}
+}  // namespace
+
+/// Is any lane of a vector of i1 set? A scalar i1 stays as it is.
+llvm::Value* RegionLowering::any_lane(LValue mask) {
+  auto* lanes = llvm::dyn_cast<llvm::FixedVectorType>(mask->getType());
+  if (!lanes) return mask;
+  auto* bits = b_.getIntNTy(lanes->getNumElements());
+  return b_.CreateICmpNE(b_.CreateBitCast(mask, bits), llvm::ConstantInt::get(bits, 0));
+}
+
+/// X86 selects cvttsd2si and its kin, which give MIN and raise Invalid for what does not fit. There is none for lanes of 64
+/// bits.
+llvm::Value* RegionLowering::truncate_to_int(LValue a, llvm::Type* type) {
+  const auto id = llvm::Intrinsic::experimental_constrained_fptosi;
+  auto* lanes = llvm::dyn_cast<llvm::FixedVectorType>(type);
+  if (!lanes || lanes->getScalarSizeInBits() == 32) return strict(id, type, {a}, false);
+  LValue r = llvm::PoisonValue::get(type);
+  for (u64 i = 0; i < lanes->getNumElements(); ++i)
+    r = b_.CreateInsertElement(r, strict(id, lanes->getElementType(), {b_.CreateExtractElement(a, i)}, false), i);
+  return r;
+}
+
+/// Scalar and lane-wise; `a` is the operand as floating point. Null if there is no code for the rounding.
+llvm::Value* RegionLowering::lower_f_to_int(const Inst& inst, LValue a) {
+  const FpOp f = FpOp::unpack(inst.aux);
+  const std::optional<Rounding> way = rounding({.round = f.round});
+  if (!way) return nullptr;
+  const bool vector = inst.type == Type::V128, from64 = a->getType()->getScalarSizeInBits() == 64;
+  auto* bits = a->getType()->getWithNewType(b_.getIntNTy(from64 ? 64 : 32));
+  auto* type = vector ? bits : llvm_type(inst.type);
+  const bool to64 = type->getScalarSizeInBits() == 64;
+  auto whole_register = [&](LValue v) { return vector ? b_.CreateBitCast(v, llvm_type(Type::V128)) : v; };
+  if (f.round == Round::Zero && !f.is_unsigned && inst.imm == 0) {
+    LValue r = truncate_to_int(a, type);
+    LValue suspicious = b_.CreateICmpEQ(r, llvm::ConstantInt::get(type, to64 ? u64{1} << 63 : u64{1} << 31));
+    return eval_cold(inst, any_lane(suspicious), [&] { return whole_register(r); });
+  }
+  // Everything else looks at the operand first, so that no step raises a flag that the guest would not raise. The greatest
+  // magnitude that goes the quick way is the greatest below 2^exponent or, if the format has more bits than the integer,
+  // 2^exponent - 1: no rounding leaves the range.
+  auto* convert_to = f.is_unsigned && !vector ? b_.getInt64Ty() : type;
+  const int fraction = static_cast<int>(inst.imm);
+  const int exponent = (to64 ? 63 : f.is_unsigned && !vector ? 32 : 31);
+  u64 limit;
+  if (from64 && !to64) limit = std::bit_cast<u64>(static_cast<double>((u64{1} << exponent) - 1)) - (inst.imm << 52);
+  else
+    limit =
+        (from64 ? static_cast<u64>(1023 + exponent - fraction) << 52 : static_cast<u64>(127 + exponent - fraction) << 23) - 1;
+  LValue image = b_.CreateBitCast(a, bits);
+  LValue beyond;
+  auto* most = llvm::ConstantInt::get(bits, limit);
+  if (!f.is_unsigned) {
+    beyond = b_.CreateICmpSGT(b_.CreateAnd(image, llvm::ConstantInt::get(bits, mask_low(from64 ? 63 : 31))), most);
+  } else if (vector) {
+    beyond = b_.CreateOr(b_.CreateICmpSGT(image, most), b_.CreateIsNeg(image));
+  } else {
+    beyond = b_.CreateICmpUGT(image, most);
+  }
+  return eval_cold(inst, any_lane(beyond), [&] {
+    LValue x = a;
+    if (fraction)
+      x = strict(llvm::Intrinsic::experimental_constrained_fmul, a->getType(),
+                 {a, llvm::ConstantFP::get(a->getType(), std::ldexp(1.0, fraction))}, true);
+    if (f.round == Round::Zero) return whole_register(b_.CreateTrunc(truncate_to_int(x, convert_to), type));
+    LValue r = truncate_to_int(strict(way->id, a->getType(), {x}, way->rounds), convert_to);
+    truncate_to_int(x, convert_to);  // raises Inexact for a fraction
+    return whole_register(b_.CreateTrunc(r, type));
   });
 }
 
-llvm::Value* RegionLowering::lower_min_max(const Inst& inst) {
-  LValue a = arg(inst, 0), b = arg(inst, 1);
-  const bool is_max = inst.op == Op::fmax_ || inst.op == Op::fmaxnm_;
-  // minsd & co. raise Invalid for quiet NaNs and do not order the zeros, so: NaNs go out of line, equal operands (which differ
-  // in nothing but the sign of zero) are combined bitwise, the rest is a quiet compare and a choice. The multiplication flushes
-  // a denormal operand if the guest wants that, and changes nothing otherwise.
-  return eval_cold(inst, strict_compare(a, b, "uno", false), [&] {
-    auto* bits = b_.getIntNTy(type_bits(inst.type));
-    LValue x = b_.CreateBitCast(a, bits), y = b_.CreateBitCast(b, bits);
-    LValue equal = b_.CreateBitCast(is_max ? b_.CreateAnd(x, y) : b_.CreateOr(x, y), a->getType());
-    LValue first = strict_compare(a, b, is_max ? "ogt" : "olt", false);
-    LValue chosen = b_.CreateSelect(strict_compare(a, b, "oeq", false), equal, b_.CreateSelect(first, a, b));
-    LValue one = llvm::ConstantFP::get(a->getType(), 1.0);
-    return strict(llvm::Intrinsic::experimental_constrained_fmul, a->getType(), {chosen, one}, true);
+/// One asm: both orders, which differ in nothing but the sign of a zero, and the two combined.
+llvm::Value* RegionLowering::lower_min_max(const Inst& inst, LValue a, LValue b) {
+  const bool is_max = inst.op == Op::fmax_ || inst.op == Op::fmaxnm_ || inst.op == Op::v_fmax_ || inst.op == Op::v_fmaxnm_;
+  auto* type = a->getType();
+  const bool is64 = type->getScalarSizeInBits() == 64;
+  // minsd & co. raise Invalid for quiet NaNs, so NaNs go out of line before.
+  return eval_cold(inst, any_lane(strict_compare(a, b, "uno", false)), [&] {
+    const std::string suffix = std::string(type->isVectorTy() ? "p" : "s") + (is64 ? "d" : "s");
+    const std::string mnemonic = (is_max ? "vmax" : "vmin") + suffix;
+    const std::string text =
+        mnemonic + " $3, $2, $0\n" + mnemonic + " $2, $3, $1\n" + (is_max ? "vandps" : "vorps") + " $1, $0, $0";
+    LValue pair = strict_asm(text.c_str(), "=&x,=&x,x,x", llvm::StructType::get(context_, {type, type}), {a, b});
+    LValue r = b_.CreateExtractValue(pair, 0);
+    return inst.type == Type::V128 ? b_.CreateBitCast(r, llvm_type(Type::V128)) : r;
   });
+}
+
+/// Lane-wise, to floating-point lanes of the same width.
+llvm::Value* RegionLowering::lower_v_int_to_f(const Inst& inst, llvm::FixedVectorType* type) {
+  const auto sitofp = llvm::Intrinsic::experimental_constrained_sitofp;
+  const bool is_unsigned = FpOp::unpack(inst.aux).is_unsigned;
+  auto* v128 = llvm_type(Type::V128);
+  LValue a = b_.CreateBitCast(arg(inst, 0), llvm::VectorType::getInteger(type));
+  if (type->getScalarSizeInBits() == 32) {
+    if (!is_unsigned) return b_.CreateBitCast(strict(sitofp, type, {a}, true), v128);
+    // Halves: both conversions and the product are exact, only the sum rounds.
+    LValue high = strict(sitofp, type, {b_.CreateLShr(a, 16)}, true);
+    LValue low = strict(sitofp, type, {b_.CreateAnd(a, 0xffff)}, true);
+    high = strict(llvm::Intrinsic::experimental_constrained_fmul, type, {high, llvm::ConstantFP::get(type, 65536.0)}, true);
+    return b_.CreateBitCast(strict(llvm::Intrinsic::experimental_constrained_fadd, type, {high, low}, true), v128);
+  }
+  auto convert = [&]() -> LValue {
+    LValue r = llvm::PoisonValue::get(type);
+    for (u64 i = 0; i < 2; ++i)
+      r = b_.CreateInsertElement(r, strict(sitofp, type->getElementType(), {b_.CreateExtractElement(a, i)}, true), i);
+    return b_.CreateBitCast(r, v128);
+  };
+  return is_unsigned ? eval_cold(inst, any_lane(b_.CreateIsNeg(a)), convert) : convert();
 }
 
 llvm::Value* RegionLowering::lower_float(const Inst& inst) {
@@ -163,24 +264,11 @@ llvm::Value* RegionLowering::lower_float(const Inst& inst) {
     case Op::fmin_:
     case Op::fmax_:
     case Op::fminnm_:
-    case Op::fmaxnm_: return lower_min_max(inst);
+    case Op::fmaxnm_: return lower_min_max(inst, a, b);
     case Op::fround_: {
-      Intrinsic::ID id = Intrinsic::experimental_constrained_rint;
-      bool rounds = false;
-      // Only rint raises Inexact; the other x86 forms suppress it, as A64's do unless FRINTX is asked for.
-      if (f.exact && f.round != Round::Dynamic) return eval_scalar(inst);
-      switch (f.round) {
-        case Round::Dynamic:
-          id = f.exact ? Intrinsic::experimental_constrained_rint : Intrinsic::experimental_constrained_nearbyint;
-          rounds = true;
-          break;
-        case Round::Nearest: id = Intrinsic::experimental_constrained_roundeven; break;
-        case Round::Up: id = Intrinsic::experimental_constrained_ceil; break;
-        case Round::Down: id = Intrinsic::experimental_constrained_floor; break;
-        case Round::Zero: id = Intrinsic::experimental_constrained_trunc; break;
-        default: return eval_scalar(inst);
-      }
-      LValue r = strict(id, a->getType(), {a}, rounds);
+      const std::optional<Rounding> way = rounding(f);
+      if (!way) return eval_scalar(inst);
+      LValue r = strict(way->id, a->getType(), {a}, way->rounds);
       return f.nan == NanRule::ArmDefault ? fix_nan(inst, r) : r;
     }
     case Op::fcvt_: {
@@ -191,7 +279,10 @@ llvm::Value* RegionLowering::lower_float(const Inst& inst) {
       // The host quiets and keeps the payload as A64 does.
       return f.nan == NanRule::ArmDefault ? fix_nan(inst, r) : r;
     }
-    case Op::f_to_int_: return lower_f_to_int(inst);
+    case Op::f_to_int_: {
+      LValue r = lower_f_to_int(inst, a);
+      return r ? r : eval_scalar(inst);
+    }
     case Op::int_to_f_: {
       if (f.round != Round::Dynamic) return eval_scalar(inst);
       auto* type = llvm_type(inst.type);
@@ -243,6 +334,29 @@ llvm::Value* RegionLowering::lower_vector_float(const Inst& inst) {
     case Op::v_fsqrt_: return fix_nan(inst, strict(Intrinsic::experimental_constrained_sqrt, type, {operand(0)}, true));
     case Op::v_fma_:
       return fix_nan(inst, strict(Intrinsic::experimental_constrained_fma, type, {operand(0), operand(1), operand(2)}, true));
+    case Op::v_fmin_:
+    case Op::v_fmax_:
+    case Op::v_fminnm_:
+    case Op::v_fmaxnm_: return lower_min_max(inst, operand(0), operand(1));
+    case Op::v_fround_: {
+      const FpOp f = FpOp::unpack(inst.aux);
+      const std::optional<Rounding> way = rounding(f);
+      if (!way) return nullptr;
+      LValue r = strict(way->id, type, {operand(0)}, way->rounds);
+      return f.nan == NanRule::ArmDefault ? fix_nan(inst, r) : b_.CreateBitCast(r, v128);
+    }
+    case Op::v_f_to_int_: return lower_f_to_int(inst, operand(0));
+    case Op::v_int_to_f_: return lower_v_int_to_f(inst, type);
+    // As asm: the constrained intrinsics on <2 x float> do not always get through LLVM 19's instruction selection.
+    case Op::v_fwiden_:
+    case Op::v_fnarrow_: {
+      auto* narrow = FixedVectorType::get(b_.getFloatTy(), 4);
+      auto* wide = FixedVectorType::get(b_.getDoubleTy(), 2);
+      const bool widens = inst.op == Op::v_fwiden_;
+      LValue a = b_.CreateBitCast(arg(inst, 0), widens ? narrow : wide);
+      LValue r = strict_asm(widens ? "vcvtps2pd $1, $0" : "vcvtpd2ps $1, $0", "=x,x", widens ? wide : narrow, {a});
+      return FpOp::unpack(inst.aux).nan == NanRule::ArmDefault ? fix_nan(inst, r) : b_.CreateBitCast(r, v128);
+    }
     case Op::v_fneg_: return b_.CreateBitCast(b_.CreateFNeg(operand(0)), v128);
     case Op::v_fabs_: return b_.CreateBitCast(b_.CreateUnaryIntrinsic(Intrinsic::fabs, operand(0)), v128);
     case Op::v_fcmpeq_: return compare("oeq", false);

@@ -164,11 +164,15 @@ class RegionLowering {
   };
   llvm::CallInst* strict_call(StrictOp op, llvm::Type* result, llvm::ArrayRef<LValue> args);
   LValue strict_compare(LValue a, LValue b, const char* predicate, bool signalling);
+  LValue strict_asm(const char* text, const char* constraints, llvm::Type* result, std::initializer_list<LValue> args);
   LValue fix_nan(const ir::Inst& inst, LValue result);
   LValue eval_cold(const ir::Inst& inst, LValue condition, llvm::function_ref<LValue()> fast);
   LValue eval_scalar(const ir::Inst& inst);  // call of ir::eval_pure that keeps all registers
-  LValue lower_f_to_int(const ir::Inst& inst);
-  LValue lower_min_max(const ir::Inst& inst);
+  LValue any_lane(LValue mask);
+  LValue truncate_to_int(LValue a, llvm::Type* type);
+  LValue lower_f_to_int(const ir::Inst& inst, LValue a);
+  LValue lower_min_max(const ir::Inst& inst, LValue a, LValue b);
+  LValue lower_v_int_to_f(const ir::Inst& inst, llvm::FixedVectorType* type);
 
   llvm::Module& module_;
   llvm::LLVMContext& context_;

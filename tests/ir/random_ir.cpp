@@ -82,12 +82,13 @@ FpOp random_fp(Random& random, Op op) {
   FpOp f;
   f.nan = random.below(3) ? NanRule::ArmPropagate : NanRule::ArmDefault;
   f.round = Round::Dynamic;
-  if (op == Op::fround_ || op == Op::f_to_int_) {
+  if (op == Op::fround_ || op == Op::f_to_int_ || op == Op::v_fround_ || op == Op::v_f_to_int_) {
     constexpr Round kRounds[] = {Round::Nearest, Round::Up, Round::Down, Round::Zero, Round::Away, Round::Dynamic};
     f.round = random.pick(kRounds);
   }
-  f.exact = op == Op::fround_ && random.below(2);
-  f.is_unsigned = (op == Op::f_to_int_ || op == Op::int_to_f_) && random.below(2);
+  f.exact = (op == Op::fround_ || op == Op::v_fround_) && random.below(2);
+  const bool with_int = op == Op::f_to_int_ || op == Op::int_to_f_ || op == Op::v_f_to_int_ || op == Op::v_int_to_f_;
+  f.is_unsigned = with_int && random.below(2);
   return f;
 }
 
@@ -164,6 +165,7 @@ OpCase random_case(Random& random, Op op) {
     if (op >= Op::v_widen_lo_s_ && op <= Op::v_narrow_) high = 2;
     if (op >= Op::v_min_s_ && op <= Op::v_max_u_) high = 2;
     if (op >= Op::v_fadd_) low = 2;
+    if (op == Op::v_fwiden_ || op == Op::v_fnarrow_) high = 2;
     inst.lane = static_cast<u8>(low + random.below(high - low + 1));
     if (op == Op::v_extract_ && inst.lane == 3) inst.type = Type::I64;
   }
@@ -205,6 +207,8 @@ OpCase random_case(Random& random, Op op) {
     case Op::v_shl_:
     case Op::v_lshr_:
     case Op::v_ashr_: inst.imm = random.below(random.chance(10) ? 256 : (8u << inst.lane) + 2); break;
+    case Op::f_to_int_: inst.imm = random.chance(50) ? 0 : random.below(bits + 1); break;
+    case Op::v_f_to_int_: inst.imm = random.chance(50) ? 0 : random.below((8u << inst.lane) + 1); break;
     case Op::v_ext_: inst.imm = random.below(16); break;
     case Op::v_rev_: {
       const unsigned bytes = 1u << inst.lane;
@@ -218,7 +222,7 @@ OpCase random_case(Random& random, Op op) {
     case Op::v_insert_: inst.imm = random.below(lanes); break;
     default: break;
   }
-  if ((op >= Op::fadd_ && op <= Op::int_to_f_) || (op >= Op::v_fadd_ && op <= Op::v_fma_))
+  if ((op >= Op::fadd_ && op <= Op::int_to_f_) || (op >= Op::v_fadd_ && op <= Op::v_fnarrow_))
     inst.aux = random_fp(random, op).pack();
   if ((op >= Op::fcmp_eq_ && op <= Op::fcmp_unord_) || op == Op::nzcv_fcmp_) inst.aux = random.below(2);
   return c;

@@ -91,6 +91,11 @@ struct v_not { template <int D, int A> static void run(Frame& f) { f.v[D] = ir::
 struct v_bsl { template <int A, int B, int C> static void run(Frame& f) { f.v[A] = ir::op_v_bsl(f.v[A], f.v[B], f.v[C]); } };
 struct v_ext { template <int A, int B> static void run(Frame& f) { asm("vpalignr %2,%0,%1,%0" : "+x"(f.v[A]) : "x"(f.v[B]), "i"(HOLE_8)); } };
 struct v_tbl { template <int A, int B> static void run(Frame& f) { f.v[A] = ir::op_v_tbl(f.v[A], f.v[B]); } };
+// Products of the low 32 bits of the 64-bit lanes.
+struct v_mul_low_u { template <int A, int B> static void run(Frame& f) { f.v[A] = _mm_mul_epu32(f.v[A], f.v[B]); } };
+struct v_mul_low_s { template <int A, int B> static void run(Frame& f) { f.v[A] = _mm_mul_epi32(f.v[A], f.v[B]); } };
+FAMILY(v_mul_low_u, 8, 8)
+FAMILY(v_mul_low_s, 8, 8)
 struct v_popcnt8 { template <int D, int A> static void run(Frame& f) { f.v[D] = ir::op_v_popcnt8(f.v[A]); } };
 FAMILY(v_and, 8, 8)
 FAMILY(v_or, 8, 8)

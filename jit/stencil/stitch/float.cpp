@@ -6,10 +6,17 @@ namespace kiln::jit {
 
 namespace {
 constexpr unsigned kV2 = kVecRegs * kVecRegs, kV3 = kV2 * kVecRegs;
+
+V128 splat(unsigned is64, u64 lane) { return {.d = {is64 ? lane : lane << 32 | lane, is64 ? lane : lane << 32 | lane}}; }
+/// The bits of 2^exponent.
+u64 power_of_two(unsigned is64, int exponent) {
+  return is64 ? static_cast<u64>(1023 + exponent) << 52 : static_cast<u64>(127 + exponent) << 23;
 }
+}  // namespace
 
 bool Stitcher::floating(Value v, const Inst& inst) {
-  const unsigned t = inst.type == Type::F64 || inst.lane == static_cast<u8>(ir::Width::B8) ? 1 : 0;
+  const unsigned t =
+      inst.type == Type::F64 || inst.lane == static_cast<u8>(ir::Width::B8) ? 1 : 0;  // 0 too for v_fwiden, v_fnarrow
   const ir::FpOp f = ir::FpOp::unpack(inst.aux);
   const auto finish = [&](u8 d, unsigned known = 128) {
     done_all(inst);
@@ -33,6 +40,12 @@ bool Stitcher::floating(Value v, const Inst& inst) {
     cold(inst, {ra}, d);
     return finish(d);
   };
+  // The last cold part has a second entrance.
+  const auto also_cold = [&](u32 fixup) {
+    ColdPart part = cold_.back();
+    part.fixup = fixup;
+    cold_.push_back(part);
+  };
   const auto sign = [&](u32 family) {
     const u8 ra = use(inst.args[0]);
     const u8 d = dies(inst.args[0]) ? ra : fresh(Vec);
@@ -53,6 +66,7 @@ bool Stitcher::floating(Value v, const Inst& inst) {
     emit(family + t * kV2 + d * kVecRegs + rb);
     return finish(d);
   };
+  const unsigned mode = f.round == ir::Round::Dynamic ? 4 : static_cast<unsigned>(f.round);
   switch (inst.op) {
     case Op::fadd_: return two(id::fadd);
     case Op::fsub_: return two(id::fsub);
@@ -77,6 +91,48 @@ bool Stitcher::floating(Value v, const Inst& inst) {
     case Op::fminnm_: return two(id::fmin);
     case Op::fmax_:
     case Op::fmaxnm_: return two(id::fmax);
+    case Op::v_fmin_:
+    case Op::v_fminnm_: return two(id::v_fmin);
+    case Op::v_fmax_:
+    case Op::v_fmaxnm_: return two(id::v_fmax);
+    case Op::v_fwiden_: return one(id::v_fwiden);
+    case Op::v_fnarrow_: return one(id::v_fnarrow);
+    case Op::v_fround_:
+      if (f.round == ir::Round::Away) return false;
+      return one(id::v_fround + (mode + (f.exact ? 5 : 0)) * 2 * kV2);
+    case Op::v_f_to_int_: {
+      if (f.round == ir::Round::Away) return false;
+      const u8 operand = use(inst.args[0]);
+      u8 ra = operand;
+      u32 check = 0;
+      const bool checked = inst.imm != 0 || f.is_unsigned;
+      if (checked) {
+        const u64 limit = power_of_two(t, (t ? 63 : 31) - static_cast<int>(inst.imm)) - 1;
+        emit(id::v_range + ((f.is_unsigned ? 2 : 0) + t) * kVecRegs + operand, pool(splat(t, limit)));
+        check = last_cold_;
+      }
+      if (inst.imm) {
+        ra = fresh(Vec);
+        emit(id::v_scale + t * kV2 + ra * kVecRegs + operand, pool(splat(t, power_of_two(t, static_cast<int>(inst.imm)))));
+      }
+      const u8 d = fresh(Vec);
+      emit(id::v_f_to_int + (mode * 2 + t) * kV2 + d * kVecRegs + ra);
+      cold(inst, {operand}, d);
+      if (checked) also_cold(check);
+      return finish(d);
+    }
+    case Op::v_int_to_f_: {
+      const u8 ra = use(inst.args[0]);
+      if (t) {
+        const u8 d = fresh(Vec);
+        emit(id::v_int_to_f64 + (f.is_unsigned ? kV2 : 0) + d * kVecRegs + ra);
+        if (f.is_unsigned) cold(inst, {ra}, d);
+        return finish(d);
+      }
+      const u8 d = dies(inst.args[0]) ? ra : fresh(Vec);
+      emit(id::v_int_to_f32 + (f.is_unsigned ? kV2 : 0) + d * kVecRegs + ra);
+      return finish(d);
+    }
     case Op::fcvt_: {
       const u8 ra = use(inst.args[0]);
       const u8 d = fresh(Vec);
@@ -88,22 +144,33 @@ bool Stitcher::floating(Value v, const Inst& inst) {
       if (f.round == ir::Round::Away) return false;
       const u8 ra = use(inst.args[0]);
       const u8 d = fresh(Vec);
-      const unsigned mode = (f.round == ir::Round::Dynamic ? 4 : static_cast<unsigned>(f.round)) + (f.exact ? 5 : 0);
-      emit(id::fround + ((mode * 2 + t) * kVecRegs + d) * kVecRegs + ra);
+      emit(id::fround + (((mode + (f.exact ? 5 : 0)) * 2 + t) * kVecRegs + d) * kVecRegs + ra);
       cold(inst, {ra}, d);
       return finish(d);
     }
     case Op::f_to_int_: {
       if (f.round == ir::Round::Away) return false;
       const unsigned from64 = type_of(inst.args[0]) == Type::F64 ? 1 : 0;
-      const u8 ra = use(inst.args[0]);
+      const u8 operand = use(inst.args[0]);
       const u8 d = fresh(Int);
       const unsigned w = wide(inst.type);
-      const unsigned mode = f.round == ir::Round::Dynamic ? 4 : static_cast<unsigned>(f.round);
+      u8 ra = operand;
+      u32 check = 0;
+      if (inst.imm) {
+        const u64 limit = power_of_two(from64, (w ? 63 : 31) - static_cast<int>(inst.imm)) - 1;
+        V128 limits = splat(from64, (~u64{0} >> (from64 ? 0 : 32)) >> 1);  // the upper lanes may hold anything
+        limits.d[0] = from64 ? limit : limit | (limits.d[0] & ~mask_low(32));
+        emit(id::v_range + from64 * kVecRegs + operand, pool(limits));
+        check = last_cold_;
+        ra = fresh(Vec);
+        emit(id::v_scale + (2 + from64) * kV2 + ra * kVecRegs + operand,
+             pool(splat(from64, power_of_two(from64, static_cast<int>(inst.imm)))));
+      }
       if (f.is_unsigned || f.round != ir::Round::Zero)
         emit(id::f_to_int_general + ((mode * 8 + ((f.is_unsigned ? 2 : 0) + w) * 2 + from64) * kIntRegs + d) * kVecRegs + ra);
       else emit(id::f_to_int + (((wide(inst.type) * 2 + from64) * kIntRegs + d) * kVecRegs + ra));
-      cold(inst, {ra}, d);
+      cold(inst, {operand}, d);
+      if (inst.imm) also_cold(check);
       return finish(d, wide(inst.type) ? 64 : 32);
     }
     case Op::int_to_f_: {

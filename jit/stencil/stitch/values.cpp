@@ -387,6 +387,8 @@ void Stitcher::recovery_point(u32 begin) {
       case Form::F32: where.value_bytes = 4; break;
       case Form::F64: where.value_bytes = 8; break;
     }
+    // At home in a slot of four bytes: what lies behind it is another slot's.
+    if (where.kind == SlotLocation::Kind::Spill && s.spill == kNoReg && s.type == Type::I32) where.value_bytes = 4;
     point.dirty.push_back(where);
   }
   code_.recovery.push_back(std::move(point));

@@ -44,6 +44,15 @@ bool Stitcher::vector(Value v, const Inst& inst) {
     }
     return one(by_lane(family), count, count);
   };
+  const auto widened = [&](const Inst& product, Op low, Op high) {
+    for (unsigned i = 0; i < 2; ++i) {
+      const Value r = root(product.args[i]);
+      if (r >= block_->insts.size()) return false;  // a constant that the stitcher made
+      const Inst& maker = (*block_)[r];
+      if ((maker.op != low && maker.op != high) || maker.lane != static_cast<u8>(ir::Width::B4)) return false;
+    }
+    return true;
+  };
   switch (inst.op) {
     case Op::v_low64_: return one(id::v_low64);
     case Op::v_and_: return two(id::v_and, true);
@@ -59,7 +68,11 @@ bool Stitcher::vector(Value v, const Inst& inst) {
     }
     case Op::v_add_: return two(by_lane(id::v_add), true);
     case Op::v_sub_: return two(by_lane(id::v_sub));
-    case Op::v_mul_: return two(by_lane(id::v_mul), true);
+    case Op::v_mul_:
+      // Widened operands (UMULL and its kin): the host has a multiplication of the low halves of its 64-bit lanes.
+      if (lane == 3 && widened(inst, Op::v_widen_lo_u_, Op::v_widen_hi_u_)) return two(id::v_mul_low_u, true);
+      if (lane == 3 && widened(inst, Op::v_widen_lo_s_, Op::v_widen_hi_s_)) return two(id::v_mul_low_s, true);
+      return two(by_lane(id::v_mul), true);
     case Op::v_neg_: return one(by_lane(id::v_neg));
     case Op::v_abs_: return one(by_lane(id::v_abs));
     case Op::v_shl_: return shift(id::v_shl, false);
