@@ -72,6 +72,7 @@ struct Parser {
     else if (value == "2") {
       o.engine.tier = jit::TierChoice::Two;
       o.engine.synchronous_tier2 = true;  // what is asked for runs in tier 2, not in whatever the background got done
+      if (o.engine.hot_threshold == jit::EngineConfig{}.hot_threshold) o.engine.hot_threshold = 2000;
     } else if (value == "auto") o.engine.tier = jit::TierChoice::Auto;
     else complain("--tier must be interp, 1, 2 or auto, not '" + value + "'");
   }
