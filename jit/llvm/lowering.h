@@ -1,7 +1,7 @@
 // RegionLowering: a region of ir::Blocks becomes one LLVM function `preserve_nonecc void(ptr state)`.
 //
-// Shape of the function: `entry` loads every slot that the region names into an alloca (promoted to SSA at once), then one
-// LLVM block chain per region block. Invariants:
+// Shape of the function: `entry` loads every slot that is carried (slots.cpp) into an alloca (promoted to SSA at once), then
+// one LLVM block chain per region block. Invariants:
 //  (1) at every place that an outsider can look at the state (fault, helper with declared effects, exit) exactly the slots in
 //      `dirty_` differ between memory and SSA, so these are what gets stored there;
 //  (2) guest memory is touched by volatile loads and stores with a record of the state before them (fault_sites.h), or by
@@ -29,7 +29,9 @@ using SlotSet = std::bitset<kMaxSlots>;
 struct RegionSlot {
   u32 offset;
   ir::Type type;
-  llvm::AllocaInst* variable = nullptr;
+  bool carried = false;                  // see slots.cpp
+  llvm::AllocaInst* variable = nullptr;  // of a carried slot
+  llvm::Value* known = nullptr;          // else: what the block being lowered has loaded or stored
 };
 
 /// What is known where a block begins; found by forward dataflow over the region.
@@ -58,6 +60,21 @@ class RegionLowering {
  private:
   using LValue = llvm::Value*;
 
+  // slots.cpp
+  std::vector<unsigned> loop_depths() const;
+  void choose_carried_slots();
+  void make_slot_variables();
+  LValue load_slot(const RegionSlot& slot);
+  LValue read_slot(unsigned index);
+  void write_slot(unsigned index, LValue value);
+  void write_back(const SlotSet& slots);
+  void write_back() { write_back(dirty_); }
+  void reload();
+  void forget_slots();
+  void set_dirty(unsigned index, SlotSet& dirty) const {
+    if (slots_[index].carried) dirty.set(index);
+  }
+
   // region.cpp: slots, dataflow, control
   std::string collect_slots();
   void find_entry_facts();
@@ -69,11 +86,6 @@ class RegionLowering {
   void poll(const RegionBlock& block);
   void find_loop_heads();
   unsigned slot_index(u64 offset) const { return slot_of_offset_.at(static_cast<u32>(offset)); }
-  LValue read_slot(unsigned index);
-  void write_slot(unsigned index, LValue value);
-  void write_back(const SlotSet& slots);
-  void write_back() { write_back(dirty_); }
-  void reload();  // loads all slots again
   LValue state_address(u64 offset);
   void store_state(u64 offset, LValue value);
   void jump_to(llvm::Value* target);  // musttail; ends the LLVM block
@@ -190,6 +202,7 @@ class RegionLowering {
   std::vector<BlockEntryFacts> entry_facts_;
   std::vector<llvm::BasicBlock*> heads_;
   std::vector<bool> loop_head_;
+  std::vector<std::pair<std::size_t, std::size_t>> back_edges_;
   std::map<std::string, HostAddr> symbols_;
   std::map<std::string, unsigned> fallbacks_;
   std::vector<StrictOp> strict_ops_;

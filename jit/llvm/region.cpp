@@ -84,9 +84,9 @@ std::string RegionLowering::collect_slots() {
 void RegionLowering::transfer(const Block& block, BlockEntryFacts& facts) const {
   for (const Inst& inst : block.insts) {
     if (inst.op == Op::set_reg_) {
-      facts.dirty.set(slot_index(inst.imm));
+      set_dirty(slot_index(inst.imm), facts.dirty);
     } else if (inst.op == Op::set_flags_) {
-      for (unsigned i = 0; i < 3; ++i) facts.dirty.set(flags_slots_ + i);
+      for (unsigned i = 0; i < 3; ++i) set_dirty(flags_slots_ + i, facts.dirty);
       facts.flags = kind_made_by(block, block[inst.args[0]]);
     } else if (inst.op == Op::call_) {
       const u32 effects = effects_of(inst);
@@ -166,27 +166,6 @@ void RegionLowering::store_state(u64 offset, LValue value) {
   b_.CreateStore(value, state_address(offset), /*isVolatile=*/true);
 }
 
-llvm::Value* RegionLowering::read_slot(unsigned index) {
-  return b_.CreateLoad(llvm_type(slots_[index].type), slots_[index].variable);
-}
-
-void RegionLowering::write_slot(unsigned index, LValue value) {
-  b_.CreateStore(value, slots_[index].variable);
-  dirty_.set(index);
-  last_fault_ = nullptr;
-}
-
-void RegionLowering::write_back(const SlotSet& slots) {
-  for (unsigned i = 0; i < slots_.size(); ++i)
-    if (slots[i]) store_state(slots_[i].offset, read_slot(i));
-}
-
-void RegionLowering::reload() {
-  for (RegionSlot& slot : slots_)
-    b_.CreateStore(b_.CreateLoad(llvm_type(slot.type), state_address(slot.offset)), slot.variable);
-  last_fault_ = nullptr;
-}
-
 void RegionLowering::jump_to(llvm::Value* target) {
   llvm::CallInst* call = b_.CreateCall(region_type_, target, {state_});
   call->setCallingConv(llvm::CallingConv::PreserveNone);
@@ -239,7 +218,10 @@ void RegionLowering::find_loop_heads() {
     stack.back().next.pop_back();
     if (to < 0) continue;
     const auto target = static_cast<std::size_t>(to);
-    if (seen[target] == Open) loop_head_[target] = true;
+    if (seen[target] == Open) {
+      loop_head_[target] = true;
+      back_edges_.push_back({stack.back().block, target});
+    }
     if (seen[target] != New) continue;
     seen[target] = Open;
     stack.push_back({target, successors(target)});
@@ -249,8 +231,9 @@ void RegionLowering::find_loop_heads() {
 std::string RegionLowering::run() {
   if (request_.blocks.empty()) return "tier 2: empty region";
   if (std::string error = collect_slots(); !error.empty()) return error;
-  find_entry_facts();
   find_loop_heads();
+  choose_carried_slots();
+  find_entry_facts();
 
   region_type_ = llvm::FunctionType::get(b_.getVoidTy(), {b_.getPtrTy()}, false);
   function_ = llvm::Function::Create(region_type_, llvm::Function::ExternalLinkage, "region", module_);
@@ -267,8 +250,7 @@ std::string RegionLowering::run() {
   for (std::size_t i = 0; i < request_.blocks.size(); ++i)
     heads_.push_back(entry_facts_[i].reached ? new_block(("b" + std::to_string(i)).c_str()) : nullptr);
   b_.SetInsertPoint(entry);
-  for (RegionSlot& slot : slots_) slot.variable = b_.CreateAlloca(llvm_type(slot.type));
-  reload();
+  make_slot_variables();
   b_.CreateBr(heads_[0]);
   for (std::size_t i = 0; i < request_.blocks.size(); ++i)
     if (entry_facts_[i].reached) lower_block(i);
@@ -284,6 +266,7 @@ void RegionLowering::lower_block(std::size_t index) {
   flags_kind_ = entry_facts_[index].flags;
   insn_pc_ = rb.ir.pc;
   flags_read_.clear();
+  forget_slots();
   begin_segment(0);
   b_.SetInsertPoint(heads_[index]);
   if (rb.poll && loop_head_[index]) poll(rb);

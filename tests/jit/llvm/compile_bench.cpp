@@ -83,7 +83,7 @@ int main(int argc, char** argv) {
   Log log;
   auto compiler = jit::make_tier2_compiler(log);
   double ms = 0;
-  unsigned long long insns = 0, bytes = 0, faults = 0, done = 0;
+  unsigned long long insns = 0, bytes = 0, faults = 0, values = 0, done = 0;
   std::vector<u8> memory(1 << 20);
   const int repetitions = std::atoi(argv[1]);
   for (int round = 0; round < repetitions; ++round)
@@ -106,10 +106,12 @@ int main(int argc, char** argv) {
       insns += code->guest_insns;
       bytes += code->memory.size;
       faults += code->faults.size();
+      values += code->fault_values.size();
     }
   std::printf(
       "%llu regions, %llu guest instructions: %.2f ms per 100, %.2f ms per region, %.1f bytes and %.2f fault entries per "
-      "instruction\n",
+      "instruction, %.1f values per entry\n",
       done, insns, ms * 100 / static_cast<double>(insns), ms / static_cast<double>(done),
-      static_cast<double>(bytes) / static_cast<double>(insns), static_cast<double>(faults) / static_cast<double>(insns));
+      static_cast<double>(bytes) / static_cast<double>(insns), static_cast<double>(faults) / static_cast<double>(insns),
+      static_cast<double>(values) / static_cast<double>(faults));
 }
