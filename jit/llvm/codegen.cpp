@@ -55,6 +55,23 @@ void set_options_from_environment() {
   for (llvm::StringRef item : items) set_option(item.split('=').first.str().c_str(), item.split('=').second.str().c_str());
 }
 
+/// Passes for what our functions never have (garbage collection, instrumentation, debug values, funclets), and passes that
+/// found nothing worth their time: the guest's compiler has hoisted, sunk and merged already.
+void leave_out_passes(llvm::TargetPassConfig& config) {
+  for (llvm::AnalysisID pass :
+       {&llvm::GCLoweringID, &llvm::ShadowStackGCLoweringID, &llvm::GCMachineCodeAnalysisID, &llvm::FEntryInserterID,
+        &llvm::XRayInstrumentationID, &llvm::PatchableFunctionID, &llvm::StackMapLivenessID, &llvm::LiveDebugValuesID,
+        &llvm::RemoveRedundantDebugValuesID, &llvm::FuncletLayoutID, &llvm::FixupStatepointCallerSavedID,
+        &llvm::MachineSanitizerBinaryMetadataID, &llvm::LocalStackSlotAllocationID, &llvm::StackColoringID})
+    config.disablePass(pass);
+  for (llvm::AnalysisID pass :
+       {&llvm::EarlyMachineLICMID, &llvm::MachineLICMID, &llvm::MachineSinkingID, &llvm::PostRAMachineSinkingID,
+        &llvm::MachineLateInstrsCleanupID, &llvm::EarlyTailDuplicateID, &llvm::TailDuplicateID, &llvm::OptimizePHIsID,
+        &llvm::StackSlotColoringID, &llvm::MachineCombinerID, &llvm::EarlyIfConverterID, &llvm::MachineSchedulerID,
+        &llvm::LiveRangeShrinkID, &llvm::MachineCSEID})
+    config.disablePass(pass);
+}
+
 /// Slots are allocas in the entry block: all of them become SSA values in one go.
 void promote_slots(llvm::Function& function, llvm::FunctionAnalysisManager& analyses) {
   std::vector<llvm::AllocaInst*> slots;
@@ -77,6 +94,10 @@ Result<std::unique_ptr<CodeGenerator>> CodeGenerator::create() {
   // The cold blocks are full of stores: neither is worth the time to look whether they could be merged.
   set_option("combiner-store-merging", "false");
   set_option("enable-tail-merge", "false");
+  // What CodeGenPrepare and its kind would look for, the guest's compiler has seen to.
+  for (const char* pass :
+       {"disable-constant-hoisting", "disable-mergeicmps", "disable-expand-reductions", "disable-partial-libcall-inlining"})
+    set_option(pass, "true");
   set_options_from_environment();
 
   std::string error;
@@ -147,6 +168,7 @@ Result<llvm::SmallVector<char, 0>> CodeGenerator::emit(llvm::Module& module, Fau
   config->setDisableVerify(true);
   passes.add(config);
   passes.add(info);
+  leave_out_passes(*config);
   config->insertPass(&llvm::FinalizeISelID, create_fuse_accesses(sites));
   if (config->addISelPasses()) return Error{"tier 2: the target cannot select instructions"};
   config->addMachinePasses();

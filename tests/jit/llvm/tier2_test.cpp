@@ -182,6 +182,40 @@ TEST(Tier2, FaultInHotLoopIsPrecise) {
   }
 }
 
+// More values than registers at the access: the slots' values are in registers, in spill slots and constants.
+TEST(Tier2, FaultUnderRegisterPressureIsPrecise) {
+  for (const bool faults : {false, true}) {
+    std::vector<RegionBlock> blocks(1);
+    Builder b(blocks[0].ir);
+    blocks[0].ir.pc = 0x1000;
+    MemOp word, vector;
+    vector.width = Width::B16;
+    b.insn_start(0x1000, 4);
+    Value from = b.get_reg(Type::I64, x_offset(0)), other = b.get_reg(Type::I64, x_offset(1));
+    std::vector<Value> words, vectors;
+    for (unsigned i = 0; i < 24; ++i) {
+      words.push_back(b.load(Type::I64, from, 8 * i, word));
+      vectors.push_back(b.load(Type::V128, from, 16 * i, vector));
+    }
+    for (unsigned i = 2; i < 16; ++i) b.set_reg(x_offset(i), i == 5 ? b.i64(77) : b.add(words[i], words[i + 1]));
+    for (unsigned i = 0; i < 8; ++i) b.set_reg(v_offset(i), vectors[i]);
+    b.insn_start(0x1004, 4);
+    Value last = b.load(Type::I64, other, 0, word);
+    b.insn_start(0x1008, 4);
+    for (Value w : words) last = b.sub(w, last);
+    for (unsigned i = 0; i < 24; ++i) b.store(from, 16 * (i ^ 1), vectors[i], vector);
+    b.set_reg(x_offset(0), last);
+    b.exit_jump(0x100c);
+    Pair p;
+    p.both([&](Machine& m) {
+      m.state().x[0] = Machine::kGuestMemory;
+      m.state().x[1] = Machine::kGuestMemory + (faults ? Machine::kMemoryBytes : 8);
+      for (unsigned i = 0; i < 4096; ++i) m.memory()[i] = static_cast<u8>(i * 7 + (i >> 8));
+    });
+    p.run(blocks, faults ? "faults" : "runs through");
+  }
+}
+
 TEST(Tier2, LoadsAndStoresOfEveryKind) {
   for (unsigned w = 0; w < 4; ++w)
     for (const bool sign : {false, true})
