@@ -21,7 +21,7 @@ struct EngineConfig {
   bool perf_map = false;                 // /tmp/perf-PID.map
   bool stats = false;
   std::size_t cache_bytes = std::size_t{256} << 20;
-  u32 hot_threshold = 20000;             // entries of a loop's or function's first block before its region is compiled (auto)
+  u32 hot_threshold = 1000000;           // entries of a loop's or function's first block before its region is compiled (auto)
   u32 region_insns = 300;                // size limit of a region, guest instructions
   bool synchronous_tier2 = false;        // compile where the counter runs out, not in the background (--tier=2, tests)
   u32 max_block_insns = 64;

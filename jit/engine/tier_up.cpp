@@ -18,6 +18,7 @@ namespace {
 
 constexpr u32 kNever = 0x7fffffff;
 constexpr int kMaxCallDepth = 4;
+constexpr double kCompileShare = 0.33;
 constexpr double kCompileGrace = 0.08;  // seconds from the start in which nothing is compiled in the background
 
 // A call that is inlined into the region: where it returns to, and from which context it came.
@@ -81,11 +82,11 @@ void Engine::Impl::compile_loop() {
   for (;;) {
     compile_wanted.wait(lock, [&] { return stopping || !compile_queue.empty(); });
     if (stopping) return;
-    // A compiler that runs all the time takes a core from the guest (and from everybody else): half of the time at most, and none of
+    // A compiler that runs all the time takes a core from the guest (and from everybody else): a third of the time at most, and none of
     // a short run's.
-    const double ahead = stats.tier2_seconds - 0.5 * (seconds_now() - started - kCompileGrace);
+    const double ahead = stats.tier2_seconds - kCompileShare * (seconds_now() - started - kCompileGrace);
     if (ahead > 0) {
-      compile_wanted.wait_for(lock, std::chrono::duration<double>(ahead * 2), [&] { return stopping; });
+      compile_wanted.wait_for(lock, std::chrono::duration<double>(ahead / kCompileShare), [&] { return stopping; });
       continue;
     }
     // The hottest first: counters go on counting while their blocks wait.
