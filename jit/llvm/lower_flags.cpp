@@ -1,5 +1,7 @@
 // The lazily kept flags record: three virtual slots {kind, a, b}. Where the kind is known (compare and branch in different
 // blocks of one region) a predicate becomes the compare itself; elsewhere the image is asked for at run time.
+#include <llvm/IR/InlineAsm.h>
+
 #include "ir/flags.h"
 #include "jit/llvm/lowering.h"
 #include "jit/llvm/runtime.h"
@@ -188,12 +190,16 @@ llvm::Value* RegionLowering::lower_nzcv(const Inst& inst) {
     case Op::nzcv_sub_: return nzcv_of_sub(arg(inst, 0), arg(inst, 1));
     case Op::nzcv_adc_: return nzcv_of_add(arg(inst, 0), arg(inst, 1), arg(inst, 2));
     case Op::nzcv_fcmp_: {
-      // The first compare raises what there is to raise; the others are LLVM's to merge and to move.
+      // The compare raises what there is to raise; the rest is LLVM's to move or drop.
       LValue a = arg(inst, 0), b = arg(inst, 1);
       strict_compare(a, b, "uno", (inst.aux & 1) != 0);
-      LValue unordered = b_.CreateFCmpUNO(a, b), equal = b_.CreateFCmpOEQ(a, b), less = b_.CreateFCmpOLT(a, b);
-      LValue ordered = b_.CreateSelect(less, b_.getInt32(0x80000000), b_.getInt32(0x20000000));
-      return b_.CreateSelect(unordered, b_.getInt32(0x30000000), b_.CreateSelect(equal, b_.getInt32(0x60000000), ordered));
+      auto* i32 = b_.getInt32Ty();
+      auto* type = llvm::FunctionType::get(llvm::StructType::get(context_, {i32, i32}), {a->getType(), a->getType()}, false);
+      const std::string text = std::string(a->getType()->isDoubleTy() ? "vucomisd" : "vucomiss") +
+                               " $3, $2\nmovl $$0x20000000, $0\nmovl $$0x80000000, $1\ncmovbl $1, $0\n"
+                               "movl $$0x60000000, $1\ncmovel $1, $0\nmovl $$0x30000000, $1\ncmovpl $1, $0";
+      auto* code = llvm::InlineAsm::get(type, text, "=&r,=&r,x,x,~{flags}", false);
+      return b_.CreateExtractValue(b_.CreateCall(code, {a, b}), 0);
     }
     default: return nullptr;
   }

@@ -249,16 +249,16 @@ llvm::Value* RegionLowering::lower_float(const Inst& inst) {
   const FpOp f = FpOp::unpack(inst.aux);
   LValue a = inst.args[0] != kNoValue ? arg(inst, 0) : nullptr;
   LValue b = inst.args[1] != kNoValue ? arg(inst, 1) : nullptr;
-  auto arithmetic = [&](Intrinsic::ID id) { return fix_nan(inst, strict(id, a->getType(), {a, b}, true)); };
+  auto arithmetic = [&](Intrinsic::ID id) { return strict(id, a->getType(), {a, b}, true); };
   const bool signalling = (inst.aux & 1) != 0;
   switch (inst.op) {
+    // NaN results of these: nan_checks.cpp.
     case Op::fadd_: return arithmetic(Intrinsic::experimental_constrained_fadd);
     case Op::fsub_: return arithmetic(Intrinsic::experimental_constrained_fsub);
     case Op::fmul_: return arithmetic(Intrinsic::experimental_constrained_fmul);
     case Op::fdiv_: return arithmetic(Intrinsic::experimental_constrained_fdiv);
-    case Op::fsqrt_: return fix_nan(inst, strict(Intrinsic::experimental_constrained_sqrt, a->getType(), {a}, true));
-    case Op::fma_:
-      return fix_nan(inst, strict(Intrinsic::experimental_constrained_fma, a->getType(), {a, b, arg(inst, 2)}, true));
+    case Op::fsqrt_: return strict(Intrinsic::experimental_constrained_sqrt, a->getType(), {a}, true);
+    case Op::fma_: return strict(Intrinsic::experimental_constrained_fma, a->getType(), {a, b, arg(inst, 2)}, true);
     case Op::fneg_: return b_.CreateFNeg(a);
     case Op::fabs_: return b_.CreateUnaryIntrinsic(Intrinsic::fabs, a);
     case Op::fmin_:
@@ -313,15 +313,19 @@ llvm::Value* RegionLowering::lower_float(const Inst& inst) {
   }
 }
 
-llvm::Value* RegionLowering::lower_vector_float(const Inst& inst) {
-  using namespace llvm;
+llvm::FixedVectorType* RegionLowering::float_lanes(const Inst& inst) {
   const Width lane = static_cast<Width>(inst.lane);
   if (lane != Width::B4 && lane != Width::B8) return nullptr;
-  auto* element = lane == Width::B8 ? b_.getDoubleTy() : b_.getFloatTy();
-  auto* type = FixedVectorType::get(element, lane == Width::B8 ? 2 : 4);
+  return llvm::FixedVectorType::get(lane == Width::B8 ? b_.getDoubleTy() : b_.getFloatTy(), lane == Width::B8 ? 2 : 4);
+}
+
+llvm::Value* RegionLowering::lower_vector_float(const Inst& inst) {
+  using namespace llvm;
+  auto* type = float_lanes(inst);
+  if (!type) return nullptr;
   auto* v128 = llvm_type(Type::V128);
   auto operand = [&](unsigned i) { return b_.CreateBitCast(arg(inst, i), type); };
-  auto binary = [&](Intrinsic::ID id) { return fix_nan(inst, strict(id, type, {operand(0), operand(1)}, true)); };
+  auto binary = [&](Intrinsic::ID id) { return b_.CreateBitCast(strict(id, type, {operand(0), operand(1)}, true), v128); };
   auto compare = [&](const char* predicate, bool signalling) {
     LValue mask = strict_compare(operand(0), operand(1), predicate, signalling);
     return b_.CreateBitCast(b_.CreateSExt(mask, VectorType::getInteger(type)), v128);
@@ -331,9 +335,12 @@ llvm::Value* RegionLowering::lower_vector_float(const Inst& inst) {
     case Op::v_fsub_: return binary(Intrinsic::experimental_constrained_fsub);
     case Op::v_fmul_: return binary(Intrinsic::experimental_constrained_fmul);
     case Op::v_fdiv_: return binary(Intrinsic::experimental_constrained_fdiv);
-    case Op::v_fsqrt_: return fix_nan(inst, strict(Intrinsic::experimental_constrained_sqrt, type, {operand(0)}, true));
-    case Op::v_fma_:
-      return fix_nan(inst, strict(Intrinsic::experimental_constrained_fma, type, {operand(0), operand(1), operand(2)}, true));
+    case Op::v_fsqrt_:
+      return b_.CreateBitCast(strict(Intrinsic::experimental_constrained_sqrt, type, {operand(0)}, true), v128);
+    case Op::v_fma_: {
+      LValue r = strict(Intrinsic::experimental_constrained_fma, type, {operand(0), operand(1), operand(2)}, true);
+      return b_.CreateBitCast(r, v128);
+    }
     case Op::v_fmin_:
     case Op::v_fmax_:
     case Op::v_fminnm_:

@@ -180,6 +180,23 @@ class RegionLowering {
   LValue fix_nan(const ir::Inst& inst, LValue result);
   LValue eval_cold(const ir::Inst& inst, LValue condition, llvm::function_ref<LValue()> fast);
   LValue eval_scalar(const ir::Inst& inst);  // call of ir::eval_pure that keeps all registers
+  // nan_checks.cpp
+  struct PendingNan {
+    ir::Value value;
+    ir::Type element;      // f32 or f64
+    bool covered = false;  // an operand of another pending result
+    bool moved = false;    // bits of another pending value
+  };
+  struct LateWrite {
+    unsigned slot;
+    ir::Value value;
+  };
+  /// True: the instruction is lowered.
+  bool defer_nan_check(const ir::Inst& inst, ir::Value v);
+  void settle_nan_checks();
+  PendingNan* pending_nan(ir::Value v);
+
+  llvm::FixedVectorType* float_lanes(const ir::Inst& inst);  // null: no lanes of f32 or f64
   LValue any_lane(LValue mask);
   LValue truncate_to_int(LValue a, llvm::Type* type);
   LValue lower_f_to_int(const ir::Inst& inst, LValue a);
@@ -221,6 +238,8 @@ class RegionLowering {
   llvm::BasicBlock* segment_tail_ = nullptr;
   SlotSet segment_stable_;  // dirty, and written by nobody before the segment's last access
   llvm::AllocaInst* eval_buffer_ = nullptr;
+  std::vector<PendingNan> pending_nans_;
+  std::vector<LateWrite> late_writes_;
 };
 
 }  // namespace kiln::jit

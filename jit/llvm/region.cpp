@@ -273,6 +273,7 @@ void RegionLowering::lower_block(std::size_t index) {
   for (ir::Value v = 0; v < rb.ir.insts.size(); ++v) {
     const Inst& inst = rb.ir.insts[v];
     if (op_info(inst.op).effects & ENDS_BLOCK) {
+      settle_nan_checks();
       lower_exit(rb, inst);
       return;
     }
@@ -283,6 +284,7 @@ void RegionLowering::lower_block(std::size_t index) {
 }
 
 void RegionLowering::lower(const Inst& inst, ir::Value v) {
+  if (defer_nan_check(inst, v)) return;
   switch (inst.op) {
     case Op::insn_start_:
       insn_pc_ = inst.imm;
