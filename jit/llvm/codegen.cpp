@@ -80,6 +80,19 @@ void promote_slots(llvm::Function& function, llvm::FunctionAnalysisManager& anal
   llvm::PromoteMemToReg(slots, analyses.getResult<llvm::DominatorTreeAnalysis>(function),
                         &analyses.getResult<llvm::AssumptionAnalysis>(function));
 }
+/// InstCombine makes one load behind a phi of loads at the ends of blocks, volatile or not, and the stackmaps would stay
+/// behind. A compiler barrier after each block's last load, which is no instruction in the end, keeps it from that.
+void keep_loads_in_place(llvm::Function& function) {
+  for (llvm::BasicBlock& block : function)
+    for (llvm::Instruction& i : llvm::reverse(block)) {
+      auto* load = llvm::dyn_cast<llvm::LoadInst>(&i);
+      if (load != nullptr && load->getPointerAddressSpace() == kGuestSpace)
+        new llvm::FenceInst(function.getContext(), llvm::AtomicOrdering::SequentiallyConsistent, llvm::SyncScope::SingleThread,
+                            std::next(load->getIterator()));
+      else if (!i.mayWriteToMemory()) continue;
+      break;
+    }
+}
 }  // namespace
 
 Result<std::unique_ptr<CodeGenerator>> CodeGenerator::create() {
@@ -148,6 +161,7 @@ void CodeGenerator::optimise(llvm::Function& function) {
   functions.registerPass([&] { return ModuleAnalysisManagerFunctionProxy(modules); });
 
   promote_slots(function, functions);
+  keep_loads_in_place(function);
   FunctionPassManager passes;
   // No LICM: the guest's compiler has moved what there is to move, and the loop passes' LCSSA form (a phi for every slot at
   // every cold block) doubled the time of code generation.

@@ -18,11 +18,9 @@ using namespace llvm;
 
 namespace {
 
-constexpr unsigned kGuestAddressSpace = 256;
-
 bool touches_guest(const MachineInstr& mi) {
   for (const MachineMemOperand* m : mi.memoperands())
-    if (m->getAddrSpace() == kGuestAddressSpace) return true;
+    if (m->getAddrSpace() == kGuestSpace) return true;
   return false;
 }
 

@@ -43,6 +43,7 @@ struct FaultSites {
   std::vector<Emitted> emitted;
   std::string failure;
 };
+inline constexpr unsigned kGuestSpace = 256;  // LLVM's address space for %gs
 inline constexpr const char* kFaultSymbol = "kiln_access_";
 
 /// Both are machine-function passes; `sites` must outlive them.

@@ -11,10 +11,6 @@ namespace kiln::jit {
 
 using namespace ir;
 
-namespace {
-constexpr unsigned kGuestSpace = 256;  // %gs
-}
-
 // What a fault block stores is most of the code that LLVM sees, so it is shared: between two points where all slots are in
 // memory (a segment), slots that no instruction writes before the last access have one value only, stored by one tail.
 void RegionLowering::begin_segment(ir::Value first) {

@@ -182,6 +182,40 @@ TEST(Tier2, FaultInHotLoopIsPrecise) {
   }
 }
 
+// LLVM likes to make one load behind the join of two: then their records would stay behind.
+TEST(Tier2, LoadsAtTheEndsOfBlocksThatJoin) {
+  for (const u64 bad : {0, 1, 2}) {
+    std::vector<RegionBlock> blocks(4);
+    const MemOp m;
+    for (unsigned i = 0; i < 4; ++i) {
+      Builder b(blocks[i].ir);
+      blocks[i].ir.pc = 0x1000 + 16 * i;
+      b.insn_start(blocks[i].ir.pc, 4);
+      if (i == 0) {
+        b.exit_branch(b.icmp(Op::icmp_ne_, b.get_reg(Type::I64, x_offset(2)), b.i64(0)), 0x1010, 0x1020);
+        blocks[i].taken = 1, blocks[i].not_taken = 2;
+      } else if (i < 3) {
+        b.set_reg(x_offset(3), b.i64(i));
+        b.set_reg(x_offset(4), b.load(Type::I64, b.get_reg(Type::I64, x_offset(i - 1)), 0, m));
+        b.exit_jump(0x1030);
+        blocks[i].taken = 3;
+      } else {
+        b.set_reg(x_offset(5), b.add(b.get_reg(Type::I64, x_offset(4)), b.i64(1)));
+        b.exit_jump(0x1040);
+      }
+    }
+    for (const u64 way : {0, 1}) {
+      Pair p;
+      p.both([&](Machine& machine) {
+        for (unsigned i = 0; i < 2; ++i) machine.state().x[i] = bad == i + 1 ? 0 : Machine::kGuestMemory + 8 * i;
+        machine.state().x[2] = way;
+        for (unsigned i = 0; i < 16; ++i) machine.memory()[i] = static_cast<u8>(3 * i);
+      });
+      p.run(blocks, "bad address " + std::to_string(bad));
+    }
+  }
+}
+
 // More values than registers at the access: the slots' values are in registers, in spill slots and constants.
 TEST(Tier2, FaultUnderRegisterPressureIsPrecise) {
   for (const bool faults : {false, true}) {
