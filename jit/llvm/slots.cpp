@@ -16,6 +16,9 @@ using namespace ir;
 namespace {
 // Of 14 general registers some are for intermediate results; vector registers are rarely short.
 constexpr std::size_t kCarriedIntegers = 11, kCarriedVectors = 14;
+// In small regions, which mostly are one loop, the register allocator has time to find out which to spill.
+constexpr u32 kSmallRegion = 100;  // guest instructions
+constexpr std::size_t kCarriedInSmall = 18;
 }  // namespace
 
 /// How many loops each block is in, by the natural loops of the back edges that find_loop_heads() saw.
@@ -71,13 +74,16 @@ void RegionLowering::choose_carried_slots() {
         for (unsigned k = 0; k < 3; ++k) inst.op == Op::get_flags_ ? read(flags_slots_ + k) : write(flags_slots_ + k);
     }
   }
+  u32 insns = 0;
+  for (const RegionBlock& block : request_.blocks) insns += block.ir.guest_insns;
   for (const bool vectors : {false, true}) {
+    const std::size_t limit = insns <= kSmallRegion ? kCarriedInSmall : vectors ? kCarriedVectors : kCarriedIntegers;
     std::vector<unsigned> ranking;
     for (unsigned i = 0; i < slots_.size(); ++i)
       if (is_int(slots_[i].type) != vectors) ranking.push_back(i);
     std::sort(ranking.begin(), ranking.end(),
               [&](unsigned a, unsigned b) { return gain[a] != gain[b] ? gain[a] > gain[b] : a < b; });
-    ranking.resize(std::min(ranking.size(), vectors ? kCarriedVectors : kCarriedIntegers));
+    ranking.resize(std::min(ranking.size(), limit));
     for (unsigned i : ranking) slots_[i].carried = true;
   }
 }
