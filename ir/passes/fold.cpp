@@ -343,15 +343,12 @@ Rewriter::Step Rewriter::simplify_select(Inst& inst, Value& result) {
     return Step::Again;
   }
   if (inst.type != Type::I1) return Step::Keep;
-  if (is_const(a, k)) {
-    if (k & 1) {
-      if (!is_const(b, k)) return become(inst, Op::or_, c, b);
-      result = c;  // true : false
-      return Step::Replaced;
-    }
-    if (is_const(b, k)) return become(inst, Op::not_, c);  // false : true
-    return become(inst, Op::and_, logical_not(c), b);
+  if (u64 other; is_const(a, k) && is_const(b, other)) {
+    if (((k ^ other) & 1) != 0 && (k & 1) == 0) return become(inst, Op::not_, c);  // false : true
+    result = ((k ^ other) & 1) != 0 ? c : a;  // equal constants may be two values
+    return Step::Replaced;
   }
+  if (is_const(a, k)) return (k & 1) ? become(inst, Op::or_, c, b) : become(inst, Op::and_, logical_not(c), b);
   if (is_const(b, k)) return (k & 1) ? become(inst, Op::or_, logical_not(c), a) : become(inst, Op::and_, c, a);
   return Step::Keep;
 }

@@ -118,9 +118,9 @@ constexpr BlockShape kShape{.big_endian_atomics = false};
 
 TEST(Ops, EveryOpInterpreted) { every_op(*make_interpreter(), 20, 4); }
 TEST(Ops, EveryOpInTier1) { every_op(*make_tier1(), 60, 3); }
-TEST(Ops, RandomBlocksInTier1) { random_blocks(*make_tier1(), 100000, 4000, kShape); }
+TEST(Ops, RandomBlocksInTier1) { random_blocks(*make_tier1(), 100000, 20000, kShape); }
 TEST(Ops, RandomIntegerBlocksInTier1) {
-  random_blocks(*make_tier1(), 200000, 3000,
+  random_blocks(*make_tier1(), 200000, 20000,
                 {.insts = 60, .floating_point = false, .flags = true, .calls = true, .big_endian_atomics = false});
 }
 TEST(Ops, EveryOpInTier2) {

@@ -286,7 +286,7 @@ void Stitcher::set_flags(const Inst& inst) {
 
 void Stitcher::capture_memory_of(SlotState& s) {
   const Value m = s.memory;
-  if (m == kNoValue || m == s.value) return;
+  if (m == kNoValue || (m == s.value && s.form == Form::Whole)) return;
   ValueState& old = values_[m];
   if ((old.uses || old.slots) && old.reg == kNoReg && old.spill == kNoReg && old.state != State::Constant) {
     const Class cls = old.cls;
