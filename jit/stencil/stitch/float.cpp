@@ -102,8 +102,10 @@ bool Stitcher::floating(Value v, const Inst& inst) {
       return one(id::v_fround + (mode + (f.exact ? 5 : 0)) * 2 * kV2);
     case Op::v_f_to_int_: {
       if (f.round == ir::Round::Away) return false;
+      // Registers first: what fresh() stores to make room must not lie behind the check's way out.
       const u8 operand = use(inst.args[0]);
-      u8 ra = operand;
+      const u8 ra = inst.imm ? fresh(Vec) : operand;
+      const u8 d = fresh(Vec);
       u32 check = 0;
       const bool checked = inst.imm != 0 || f.is_unsigned;
       if (checked) {
@@ -112,10 +114,8 @@ bool Stitcher::floating(Value v, const Inst& inst) {
         check = last_cold_;
       }
       if (inst.imm) {
-        ra = fresh(Vec);
         emit(id::v_scale + t * kV2 + ra * kVecRegs + operand, pool(splat(t, power_of_two(t, static_cast<int>(inst.imm)))));
       }
-      const u8 d = fresh(Vec);
       emit(id::v_f_to_int + (mode * 2 + t) * kV2 + d * kVecRegs + ra);
       cold(inst, {operand}, d);
       if (checked) also_cold(check);
@@ -154,7 +154,7 @@ bool Stitcher::floating(Value v, const Inst& inst) {
       const u8 operand = use(inst.args[0]);
       const u8 d = fresh(Int);
       const unsigned w = wide(inst.type);
-      u8 ra = operand;
+      const u8 ra = inst.imm ? fresh(Vec) : operand;
       u32 check = 0;
       if (inst.imm) {
         const u64 limit = power_of_two(from64, (w ? 63 : 31) - static_cast<int>(inst.imm)) - 1;
@@ -162,7 +162,6 @@ bool Stitcher::floating(Value v, const Inst& inst) {
         limits.d[0] = from64 ? limit : limit | (limits.d[0] & ~mask_low(32));
         emit(id::v_range + from64 * kVecRegs + operand, pool(limits));
         check = last_cold_;
-        ra = fresh(Vec);
         emit(id::v_scale + (2 + from64) * kV2 + ra * kVecRegs + operand,
              pool(splat(from64, power_of_two(from64, static_cast<int>(inst.imm)))));
       }
