@@ -243,7 +243,8 @@ void Engine::Impl::compile_region(TranslatedBlock* entry, std::unique_lock<std::
   };
   if (!code) {
     ++tier2_failures;
-    if (!cache_full) config.log->write(fmt::format("tier 2: region at {:#x} not compiled: {}\n", request.blocks[0].ir.pc, code.error()));
+    if (!cache_full && config.log->on(kLogTier2))
+      config.log->write(fmt::format("tier 2: region at {:#x} not compiled: {}\n", request.blocks[0].ir.pc, code.error()));
     abandon();
     return;
   }

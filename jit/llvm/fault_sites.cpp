@@ -74,13 +74,15 @@ class FuseAccesses : public MachineFunctionPass {
     return &mi == closing_;
   }
 
-  /// Instructions with more in them than a PATCHPOINT can show become two: tied operands (two-address form), flags read.
+  /// Instructions with more in them than a PATCHPOINT can show become two: tied operands (two-address form), two results (mulx),
+  /// registers read without being named (flags, rdx).
   MachineInstr& separate(MachineInstr& mi) {
     if (info_->getName(mi.getOpcode()).ends_with("_NOREX")) return from_high_byte(mi);
-    bool apart = false;
+    bool apart = mi.getNumExplicitDefs() > 1;
     for (const MachineOperand& operand : mi.operands()) apart |= operand.isReg() && operand.isTied();
-    for (const MCPhysReg flags : mi.getDesc().implicit_uses())
-      apart |= StringRef(mf_->getSubtarget().getRegisterInfo()->getName(flags)) == "EFLAGS";
+    for (const MCPhysReg implicit : mi.getDesc().implicit_uses())
+      for (const char* name : {"EFLAGS", "RDX", "EDX", "RAX", "EAX", "AX", "AL"})
+        apart |= StringRef(mf_->getSubtarget().getRegisterInfo()->getName(implicit)) == name;
     if (!apart) return mi;
     const bool load = mi.mayLoad(), store = mi.mayStore();
     unsigned index = 0;
@@ -207,6 +209,10 @@ class RestoreAccesses : public MachineFunctionPass {
  private:
   void restore(MachineFunction& mf, MachineInstr& patch, const TargetInstrInfo& info) {
     const PatchPointOpers view(&patch);
+    if (view.getID() >= sites_.selected.size()) {  // with two results the operands stand elsewhere
+      sites_.failure = "tier 2: an access is not known any more";
+      return;
+    }
     const FaultSites::Selected& selected = sites_.selected[view.getID()];
     unsigned next_argument = view.getArgIdx();
     auto access = BuildMI(*patch.getParent(), patch, patch.getDebugLoc(), info.get(selected.opcode));
