@@ -75,14 +75,13 @@ class FuseAccesses : public MachineFunctionPass {
   }
 
   /// Instructions with more in them than a PATCHPOINT can show become two: tied operands (two-address form), two results (mulx),
-  /// registers read without being named (flags, rdx).
+  /// flags read.
   MachineInstr& separate(MachineInstr& mi) {
     if (info_->getName(mi.getOpcode()).ends_with("_NOREX")) return from_high_byte(mi);
     bool apart = mi.getNumExplicitDefs() > 1;
     for (const MachineOperand& operand : mi.operands()) apart |= operand.isReg() && operand.isTied();
-    for (const MCPhysReg implicit : mi.getDesc().implicit_uses())
-      for (const char* name : {"EFLAGS", "RDX", "EDX", "RAX", "EAX", "AX", "AL"})
-        apart |= StringRef(mf_->getSubtarget().getRegisterInfo()->getName(implicit)) == name;
+    for (const MCPhysReg flags : mi.getDesc().implicit_uses())
+      apart |= StringRef(mf_->getSubtarget().getRegisterInfo()->getName(flags)) == "EFLAGS";
     if (!apart) return mi;
     const bool load = mi.mayLoad(), store = mi.mayStore();
     unsigned index = 0;
