@@ -45,6 +45,9 @@ struct X86State : ir::CpuState {
   u64 fip, fdp;
   u32 fcs, fds;
   u64 xcr0;
+  // Descriptors of user mode; see user_segments.h.
+  u64 gdt_tls[3];       // this thread's
+  u64* ldt;             // the process's, kLdtEntries of them, shared by its threads; null: none
 };
 
 /// Mode word (block key). Code size first: 0 = 16-bit, 1 = 32-bit, 2 = 64-bit.
