@@ -117,6 +117,9 @@ class Builder {
     block_.insts.push_back(inst);
     return static_cast<Value>(block_.insts.size() - 1);
   }
+  void trap_if(Value c, ExitKind kind, u64 value = 0) {
+    emit(Op::trap_if_, Type::Void, {c}, value, 0, static_cast<u32>(kind));
+  }
   void exit_jump(GuestAddr to, ExitHint hint = ExitHint::Jump, GuestAddr return_to = 0) {
     emit(Op::exit_jump_, Type::Void, {}, to, return_to, 0, static_cast<u8>(hint));
   }

@@ -37,6 +37,7 @@ struct alignas(64) CpuState {
   u64 memory_base;             // host address of guest address 0 (same value as the gs base on x86-64)
   void* engine_data;           // engine's per-thread record
   void* user_data;             // owner of the vCPU (linux-user's Thread, softmmu's Vcpu)
+  void (*leave_helper)(CpuState*);  // what raise() ends in; set by whoever runs code on this state, never returns
   u64 helper_args[8];          // integer arguments and result of a helper call
   V128 helper_vargs[4];        // vector arguments and result of a helper call
   V128 spill[kSpillSlots];
@@ -46,7 +47,8 @@ struct alignas(64) CpuState {
   }
 };
 
-/// Index into the jump cache. `shift` is the guest's instruction alignment (2 for A64).
+/// Index into the jump cache. Guests with instructions at any byte share an entry between four neighbours, which are hardly ever
+/// targets of indirect jumps at once; mixing lower bits in would cost the others an instruction at every return.
 constexpr std::size_t jump_cache_index(u64 pc) { return (pc >> 2) & (kJumpCacheEntries - 1); }
 /// The pc of an empty entry: one that is never looked up there (a guest may well jump to ~0).
 constexpr u64 empty_jump_cache_pc(std::size_t index) { return index == jump_cache_index(~u64{0}) ? 0 : ~u64{0}; }
@@ -57,6 +59,15 @@ inline void change_mode(CpuState* state, u32 mode) {
   if (state->mode == mode) return;
   state->mode = mode;
   for (std::size_t i = 0; i < kJumpCacheEntries; ++i) state->jump_cache()[i].pc = empty_jump_cache_pc(i);
+}
+
+/// For helpers whose effects have MAY_FAULT: leaves the helper and the block that called it with exit_kind = `kind`, exit_value =
+/// `value`, precise as a fault is (pc is the instruction's own, all slots as written before the call). No destructor runs.
+[[noreturn]] inline void raise(CpuState* state, ExitKind kind, u64 value) {
+  state->exit_kind = static_cast<u32>(kind);
+  state->exit_value = value;
+  state->leave_helper(state);
+  __builtin_unreachable();
 }
 
 /// FaultInfo in CpuState::exit_aux for ExitKind::Fault.

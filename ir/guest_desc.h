@@ -46,6 +46,8 @@ struct GuestDesc {
   void (*lift)(CodeSource& code, GuestAddr pc, u32 mode, const LiftLimits& limits, Block& out);
   /// Register dump, several lines, for logs and crash reports.
   std::string (*dump)(const CpuState* state);
+  /// Stores to code are seen by the next instruction fetched, without notice (x86). False: the guest must say so (A64's IC IVAU).
+  bool coherent_icache = false;
 };
 
 }  // namespace kiln::ir

@@ -150,7 +150,7 @@ void make_flags(const Block& block, const Inst& inst, Cell* cells, Cell& out) {
 
 }  // namespace
 
-void interpret(const Block& block, CpuState* state, AccessObserver* observer) {
+static void run(const Block& block, CpuState* state, AccessObserver* observer) {
   Cell* const cells = cells_for(block.insts.size());
   state->exit_kind = static_cast<u32>(ExitKind::None);
   for (Value index = 0; index < block.insts.size(); ++index) {
@@ -210,6 +210,11 @@ void interpret(const Block& block, CpuState* state, AccessObserver* observer) {
         break;
       }
       case Op::fence_: __atomic_thread_fence(__ATOMIC_SEQ_CST); break;
+      case Op::trap_if_:
+        if ((arg(0).i & 1) == 0) break;
+        state->exit_kind = inst.aux;
+        state->exit_value = inst.imm;
+        return;
       case Op::call_: out.d = call_helper(block, inst, cells, state); break;
       case Op::exit_jump_: state->pc = inst.imm; return;
       case Op::exit_branch_: state->pc = (arg(0).i & 1) != 0 ? inst.imm : inst.imm2; return;
@@ -230,6 +235,19 @@ void interpret(const Block& block, CpuState* state, AccessObserver* observer) {
       }
     }
   }
+}
+
+/// Outside the engine nobody else catches what helpers raise.
+[[gnu::noinline]] static void run_alone(const Block& block, CpuState* state, AccessObserver* observer) {
+  void* here[5];
+  state->host_sp = reinterpret_cast<u64>(here);
+  state->leave_helper = [](CpuState* s) { __builtin_longjmp(reinterpret_cast<void**>(s->host_sp), 1); };
+  if (__builtin_setjmp(here) == 0) run(block, state, observer);
+}
+
+void interpret(const Block& block, CpuState* state, AccessObserver* observer) {
+  if (state->in_code != 0) run(block, state, observer);
+  else run_alone(block, state, observer);
 }
 
 }  // namespace kiln::ir

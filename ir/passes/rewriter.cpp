@@ -123,6 +123,9 @@ void Rewriter::handle(const Block& block, Value index, Inst& inst) {
       map_[index] = push(inst);
       return;
     case Op::fence_: push(inst); return;
+    case Op::trap_if_:
+      if (u64 k; (parts_ & kFold) == 0 || !is_const(inst.args[0], k) || (k & 1) != 0) push(inst);
+      return;
     case Op::call_:
       map_[index] = push(inst);
       if (helper_of(inst).effects & WRITES_STATE) forget_state();

@@ -237,7 +237,7 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
       case ExitKind::Fault: {
         std::unique_lock lock(mutex);
         recover(thread);
-        return ExitKind::Fault;
+        return exit_kind(cpu);  // a trap's, maybe
       }
       default: return exit_kind(cpu);
     }

@@ -30,6 +30,7 @@ void patch_entry_nop(u8* writable);
 struct FaultRegisters {
   HostAddr pc;
   u64 integer[10];
+  u64 temporary;   // rax
   V128 vector[8];
 };
 HostAddr fault_pc(const void* ucontext);

@@ -17,6 +17,8 @@ extern "C" __attribute__((naked, noinline)) void kiln_enter_code(CpuState*, Host
       "movq %%rdi, %%r12\n"
       "movq %%rsp, %c[sp](%%r12)\n"
       "ldmxcsr %c[mxcsr](%%r12)\n"
+      "leaq kiln_leave_helper(%%rip), %%rax\n"
+      "movq %%rax, %c[leave_helper](%%r12)\n"
       "movl $1, %c[in_code](%%r12)\n"
       "jmpq *%%rsi\n"
       ".globl kiln_call_thunk\n kiln_call_thunk:\n"
@@ -28,6 +30,8 @@ extern "C" __attribute__((naked, noinline)) void kiln_enter_code(CpuState*, Host
       ".globl kiln_lookup_miss\n kiln_lookup_miss:\n"
       "movl %[miss], %c[kind](%%r12)\n"
       "jmp kiln_leave\n"
+      "kiln_leave_helper:\n"
+      "movq %%rdi, %%r12\n"
       ".globl kiln_fault_leave\n kiln_fault_leave:\n"
       "movq %c[sp](%%r12), %%rsp\n"
       ".globl kiln_leave\n kiln_leave:\n"
@@ -38,7 +42,7 @@ extern "C" __attribute__((naked, noinline)) void kiln_enter_code(CpuState*, Host
       "retq\n"
       :
       : [sp] "i"(offsetof(CpuState, host_sp)), [mxcsr] "i"(offsetof(CpuState, mxcsr)), [in_code] "i"(offsetof(CpuState, in_code)),
-        [args] "i"(offsetof(CpuState, helper_args)), [kind] "i"(offsetof(CpuState, exit_kind)), [miss] "i"(static_cast<int>(ir::ExitKind::Miss)));
+        [leave_helper] "i"(offsetof(CpuState, leave_helper)), [args] "i"(offsetof(CpuState, helper_args)), [kind] "i"(offsetof(CpuState, exit_kind)), [miss] "i"(static_cast<int>(ir::ExitKind::Miss)));
 }
 extern "C" char kiln_leave[], kiln_fault_leave[], kiln_lookup_miss[], kiln_call_thunk[];
 
@@ -119,6 +123,7 @@ void save_registers(const void* ucontext, FaultRegisters& out) {
   const auto& context = static_cast<const ucontext_t*>(ucontext)->uc_mcontext;
   static constexpr int kOrder[10] = {REG_R13, REG_R14, REG_R15, REG_RDI, REG_RSI, REG_RDX, REG_RCX, REG_R8, REG_R9, REG_R11};
   out.pc = fault_pc(ucontext);
+  out.temporary = static_cast<u64>(context.gregs[REG_RAX]);
   for (unsigned i = 0; i < 10; ++i) out.integer[i] = static_cast<u64>(context.gregs[kOrder[i]]);
   for (unsigned i = 0; i < 8; ++i) std::memcpy(&out.vector[i], &context.fpregs->_xmm[i], 16);
 }

@@ -3,8 +3,40 @@
 
 #include "ir/passes/passes.h"
 #include "jit/engine/impl.h"
+#include "jit/engine/recover.h"
 
 namespace kiln::jit {
+
+bool apply_recovery(const Tier1Code& code, u32 offset, const host::FaultRegisters& registers, ir::CpuState* cpu) {
+  char* base = reinterpret_cast<char*>(cpu);
+  for (const RecoveryPoint& point : code.recovery) {
+    if (offset < point.begin || offset >= point.end) continue;
+    // All values first: one slot's value may lie in the memory of another slot that is dirty itself.
+    std::vector<V128> values;
+    for (const SlotLocation& slot : point.dirty) {
+      V128& value = values.emplace_back();
+      switch (slot.kind) {
+        case SlotLocation::Kind::IntRegister: value.d[0] = registers.integer[slot.reg]; break;
+        case SlotLocation::Kind::VectorRegister: value = registers.vector[slot.reg]; break;
+        case SlotLocation::Kind::Constant:
+          value.d[0] = slot.constant;
+          value.d[1] = slot.constant_high;
+          break;
+        case SlotLocation::Kind::Spill: std::memcpy(&value, base + slot.constant, 16); break;
+      }
+      std::memset(value.b + slot.value_bytes, 0, sizeof value.b - slot.value_bytes);  // lazily widened values
+    }
+    for (std::size_t i = 0; i < values.size(); ++i)
+      std::memcpy(base + point.dirty[i].slot_offset, &values[i], ir::type_bits(point.dirty[i].type) / 8);
+    cpu->pc = point.pc;
+    if (point.kind != ir::ExitKind::None) {
+      cpu->exit_kind = static_cast<u32>(point.kind);
+      cpu->exit_value = point.value_in_rax ? registers.temporary : point.value;
+    }
+    return true;
+  }
+  return false;
+}
 
 // Runs in the host's signal handler on the faulting thread, which was inside generated code or a helper and so holds no lock.
 bool Engine::Impl::handle_fault(ir::CpuState* cpu, const siginfo_t* info, void* ucontext, u32 flags) {
@@ -59,29 +91,7 @@ void Engine::Impl::recover(ThreadRecord& thread) {
   ir::optimise(ir);
   const Tier1Code code = stitch(ir, guest, tier1_options(*block), true);
   const u32 offset = static_cast<u32>(thread.fault.pc - block->code);
-  char* base = reinterpret_cast<char*>(cpu);
-  for (const RecoveryPoint& point : code.recovery) {
-    if (offset < point.begin || offset >= point.end) continue;
-    // All values first: one slot's value may lie in the memory of another slot that is dirty itself.
-    std::vector<V128> values;
-    for (const SlotLocation& slot : point.dirty) {
-      V128& value = values.emplace_back();
-      switch (slot.kind) {
-        case SlotLocation::Kind::IntRegister: value.d[0] = thread.fault.integer[slot.reg]; break;
-        case SlotLocation::Kind::VectorRegister: value = thread.fault.vector[slot.reg]; break;
-        case SlotLocation::Kind::Constant:
-          value.d[0] = slot.constant;
-          value.d[1] = slot.constant_high;
-          break;
-        case SlotLocation::Kind::Spill: std::memcpy(&value, base + slot.constant, 16); break;
-      }
-      std::memset(value.b + slot.value_bytes, 0, sizeof value.b - slot.value_bytes);  // lazily widened values
-    }
-    for (std::size_t i = 0; i < values.size(); ++i)
-      std::memcpy(base + point.dirty[i].slot_offset, &values[i], ir::type_bits(point.dirty[i].type) / 8);
-    cpu->pc = point.pc;
-    return;
-  }
+  if (apply_recovery(code, offset, thread.fault, cpu)) return;
   std::fprintf(stderr, "kiln: internal error: fault in tier-1 code of block %#lx at offset %u has no recovery point\n", block->pc,
                offset);
   std::abort();

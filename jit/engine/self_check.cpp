@@ -144,6 +144,7 @@ ExitKind Engine::Impl::run_self_check(CpuState* cpu) {
     if (kind == ExitKind::Fault) {
       std::unique_lock lock(mutex);
       recover(thread);
+      kind = static_cast<ExitKind>(cpu->exit_kind);
     }
     const bool internal = kind == ExitKind::Chain || kind == ExitKind::Miss || kind == ExitKind::Hot || kind == ExitKind::None;
     if (check && !journal.overflow && kind != ExitKind::Interrupt && kind != ExitKind::Hot) {

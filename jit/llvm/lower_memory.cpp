@@ -92,6 +92,15 @@ void RegionLowering::check_alignment(LValue address, unsigned bytes) {
   leave_with_segment_tail(insn_pc_);
 }
 
+void RegionLowering::lower_trap(const Inst& inst) {
+  llvm::BasicBlock* cold = cold_branch(arg(inst, 0), "trap");
+  llvm::IRBuilder<>::InsertPointGuard guard(b_);
+  b_.SetInsertPoint(cold);
+  store_state(offsetof(CpuState, exit_kind), b_.getInt32(inst.aux));
+  store_state(offsetof(CpuState, exit_value), b_.getInt64(inst.imm));
+  leave_with_segment_tail(insn_pc_);
+}
+
 // The state that a fault at the access that follows must show.
 void RegionLowering::record_state() {
   FaultSites::Site site{insn_pc_, {}};

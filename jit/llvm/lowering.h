@@ -154,6 +154,7 @@ class RegionLowering {
   void leave_with_segment_tail(GuestAddr pc);  // exit fields are set: writes everything back, to fault_leave
   llvm::BasicBlock* fault_block();
   void check_alignment(LValue address, unsigned bytes);
+  void lower_trap(const ir::Inst& inst);
   LValue load_integer(LValue address, ir::Width width, bool sign, bool to64, bool swap);  // gives i64
   void record_state();
   LValue load_guest(LValue address, llvm::Type* type);

@@ -308,6 +308,7 @@ void RegionLowering::lower(const Inst& inst, ir::Value v) {
     case Op::atomic_rmw_:
     case Op::atomic_cas_:
     case Op::fence_: values_[v] = lower_memory(inst, v); return;
+    case Op::trap_if_: lower_trap(inst); return;
     case Op::call_: values_[v] = lower_call(inst, v); return;
     default: break;
   }

@@ -53,6 +53,10 @@ struct RecoveryPoint {
   u32 begin, end;
   GuestAddr pc;
   std::vector<SlotLocation> dirty; // includes flags_kind/a/b as slots of CpuState
+  // A trap's host instruction faults on purpose: these are then exit_kind and exit_value. None: a guest access faulted.
+  ir::ExitKind kind = ir::ExitKind::None;
+  u64 value = 0;
+  bool value_in_rax = false;
 };
 
 struct Tier1Code {

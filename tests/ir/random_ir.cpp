@@ -287,6 +287,7 @@ std::string difference(const Machine& a, const Machine& b) {
   if (flags_s != flags_t) return differs("flags", flags_s, flags_t);
   if (s.pc != t.pc) return differs("pc", s.pc, t.pc);
   if (s.exit_kind != t.exit_kind) return differs("exit_kind", s.exit_kind, t.exit_kind);
+  if (s.exit_kind != 0 && s.exit_value != t.exit_value) return differs("exit_value", s.exit_value, t.exit_value);
   if ((s.mxcsr & ~host::kDenormal) != (t.mxcsr & ~host::kDenormal)) return differs("mxcsr", s.mxcsr, t.mxcsr);
   if (a.memory != b.memory) return "memory";
   if (a.observed != b.observed) return "state seen by a helper";
@@ -323,12 +324,16 @@ void scramble(CpuState* state, u64 by) {
   s.flags_kind = static_cast<u32>(FlagsKind::Image);
   s.flags_a = by;
 }
+void refuse(CpuState* state, u64 by) {
+  if (by % 8 == 3) raise(state, ExitKind::Trap, by);
+}
 u64 mix(CpuState*, u64 a, u64 b) { return (a ^ b) * 0x9e3779b97f4a7c15ull; }
 }  // namespace
 
 const Helper kObserve{"observe", reinterpret_cast<const void*>(&observe), Type::Void, {}, READS_STATE | WRITES_MEM};
 const Helper kScramble{
     "scramble", reinterpret_cast<const void*>(&scramble), Type::Void, {Type::I64}, READS_STATE | WRITES_STATE};
+const Helper kRefuse{"refuse", reinterpret_cast<const void*>(&refuse), Type::Void, {Type::I64}, MAY_FAULT};
 const Helper kMix{"mix", reinterpret_cast<const void*>(&mix), Type::I64, {Type::I64, Type::I64}, PURE};
 
 // --- blocks ----------------------------------------------------------------------------------------------------------
@@ -398,6 +403,7 @@ class Generator {
     m.width = width;
     m.big_endian = random_.chance(10);
     m.sign_extend = width < Width::B8 && random_.chance(30);
+    m.align_check = shape_.traps && random_.chance(10);
     return m;
   }
   void memory_op() {
@@ -420,13 +426,19 @@ class Generator {
       }
     }
   }
+  /// Rarely taken, so that the rest of the block is seen too.
+  void trap() {
+    const Value seldom = ir_.icmp(Op::icmp_eq_, ir_.and_(value(Type::I64), ir_.i64(7)), ir_.i64(random_.below(8)));
+    ir_.trap_if(random_.chance(80) ? seldom : value(Type::I1), ExitKind::Trap, random_.next());
+  }
   void step(unsigned number) {
     const unsigned dice = random_.below(100);
     if (number % 4 == 0) ir_.insn_start(0x1000 + number, 4);
     if (dice < 12) ir_.set_reg(x_offset(random_.below(8)), value(Type::I64));
     else if (dice < 16) ir_.set_reg(w_offset(random_.below(4)), value(Type::I32));
     else if (dice < 22) ir_.set_reg(v_offset(random_.below(6)), value(Type::V128));
-    else if (dice < 30) memory_op();
+    else if (dice < (shape_.traps ? 29u : 30u)) memory_op();
+    else if (dice < 30) trap();
     else if (dice < 42 && shape_.flags) ir_.set_flags(value(Type::Flags));
     else if (dice < 54 && shape_.flags)
       ir_.set_reg(x_offset(random_.below(8)), ir_.zext(Type::I64, ir_.cond(value(Type::Flags), condition())));
@@ -438,7 +450,8 @@ class Generator {
     return random_.chance(95) ? static_cast<Cond>(random_.below(15)) : (random_.below(2) ? Cond::Be : Cond::Nbe);
   }
   void call() {
-    switch (random_.below(4)) {
+    switch (random_.below(shape_.traps ? 5 : 4)) {
+      case 4: ir_.call(kRefuse, {value(Type::I64)}); break;
       case 0: ir_.call(kScramble, {value(Type::I64)}); break;
       case 1: ir_.call(kMix, {value(Type::I64), value(Type::I64)}); break;
       default: ir_.call(kObserve); break;

@@ -78,6 +78,7 @@ struct BlockShape {
   bool floating_point = true;
   bool flags = true;
   bool calls = true;
+  bool traps = true;  // and alignment checks: what leaves in mid-block
   bool big_endian_atomics = true;  // no guest has them yet; the tiers say so and stop
 };
 /// A random valid block over TestState's slots, not yet optimised, ending in an exit.
@@ -87,5 +88,6 @@ ir::Block random_block(Random& random, const BlockShape& shape);
 extern const ir::Helper kObserve;   // (void) reads the state
 extern const ir::Helper kScramble;  // (i64) writes slots and flags
 extern const ir::Helper kMix;       // i64(i64, i64) pure
+extern const ir::Helper kRefuse;    // (i64) raises a trap for some arguments
 
 }  // namespace kiln::test

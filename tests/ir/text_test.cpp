@@ -8,7 +8,7 @@ namespace kiln::test {
 namespace {
 using namespace ir;
 
-const Helper* const kHelpers[] = {&kObserve, &kScramble, &kMix};
+const Helper* const kHelpers[] = {&kObserve, &kScramble, &kMix, &kRefuse};
 
 TEST(Text, RandomBlocksSurviveTheRoundTrip) {
   for (u64 seed = 1; seed <= 300; ++seed) {

@@ -1,11 +1,12 @@
 #include "tests/ops/executor.h"
 
 #include <asm/prctl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "jit/engine/host.h"
+#include "jit/engine/recover.h"
 #include "jit/llvm/tier2.h"
 #include "jit/stencil/tier1.h"
 
@@ -67,13 +68,37 @@ class Arena {
   std::size_t used_ = 0;
 };
 
+/// Traps of tier 1 end in a fault in its code: where, with which registers.
+thread_local struct {
+  TestState* state = nullptr;  // of the machine that runs
+  bool hit = false;
+  jit::host::FaultRegisters registers;
+} fault;
+
+void on_fault(int, siginfo_t*, void* context) {
+  if (fault.state == nullptr) {
+    signal(SIGSEGV, SIG_DFL);
+    return;
+  }
+  fault.hit = true;
+  jit::host::save_registers(context, fault.registers);
+  jit::host::resume_at(context, jit::host::fault_leave_address(), fault.state);
+}
+
 void enter(Machine& machine, HostAddr code) {
+  struct sigaction action = {};
+  action.sa_sigaction = on_fault;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  sigaction(SIGSEGV, &action, nullptr);
+  fault.state = machine.state;
+  fault.hit = false;
   TestState* state = machine.state;
   syscall(SYS_arch_prctl, ARCH_SET_GS, state->memory_base);
   observe_into(&machine);
   state->exit_kind = 0;
   jit::host::enter_code(state, code);
   observe_into(nullptr);
+  fault.state = nullptr;
   // Unchained exits and look-up misses are jumps to the interpreter.
   const auto kind = static_cast<ExitKind>(state->exit_kind);
   if (kind == ExitKind::Chain || kind == ExitKind::Miss) state->exit_kind = 0;
@@ -106,6 +131,9 @@ class Tier1 final : public Executor {
     std::memcpy(memory.writable, code.bytes.data(), code.bytes.size());
     fell_back_ = code.fallback_ops != 0;
     enter(machine, memory.executable);
+    if (fault.hit &&
+        !jit::apply_recovery(again, static_cast<u32>(fault.registers.pc - memory.executable), fault.registers, machine.state))
+      return "fault without recovery point";
     return {};
   }
   bool fell_back() const override { return fell_back_; }

@@ -108,6 +108,10 @@ struct note_far { using kills_t = void;
 FAMILY(note_near, 10)
 FAMILY(note_far, 10)
 
+// Privileged: where a trap's cold path ends, by a fault.
+struct hlt { template <int...> static void run(Frame&) { asm volatile("hlt"); __builtin_unreachable(); } };
+FAMILY(hlt)
+
 struct entry_nop { template <int...> static void run(Frame&) { asm volatile(".byte 0x0f,0x1f,0x44,0x00,0x00"); } };
 FAMILY(entry_nop)
 struct poll {

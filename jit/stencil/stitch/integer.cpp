@@ -25,7 +25,7 @@ bool Stitcher::may_defer(Value v, const Inst& inst) {
     if (is_fp_compare(inst.op)) {
       // Its exception bits must be there for a helper that looks.
       for (Value i = v + 1; i < s.user; ++i)
-        if ((*block_)[i].op == Op::call_) return false;
+        if ((*block_)[i].op == Op::call_ || (*block_)[i].op == Op::trap_if_) return false;
     }
     return t == Type::I32 || t == Type::I64 || t == Type::F32 || t == Type::F64;
   }

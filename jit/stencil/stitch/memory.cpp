@@ -129,11 +129,37 @@ Stitcher::Address Stitcher::address(Value a, u64 displacement) {
   return result;
 }
 
-/// The state goes to memory first, so that the exit needs to know nothing; ordered accesses are dear anyway.
+/// Cold code of a trap is one privileged instruction, whose fault finds the state as a faulting access would.
+void Stitcher::trap(u32 fixup, ir::ExitKind kind, u64 value, bool value_in_rax) {
+  traps_.push_back({fixup, static_cast<u32>(code_.recovery.size())});
+  recovery_point(0);
+  if (!record_) return;
+  RecoveryPoint& point = code_.recovery.back();
+  point.kind = kind;
+  point.value = value;
+  point.value_in_rax = value_in_rax;
+}
+
+void Stitcher::trap_if(const Inst& inst) {
+  const Compare compare = prepare_compare(inst.args[0]);
+  const auto kind = static_cast<ir::ExitKind>(inst.aux);
+  emit_compare(compare);
+  if (compare.cond == kEqualFp) {
+    emit(id::jcc + kP);
+    const u32 unordered = last_taken_;
+    emit(id::jcc + kE);
+    trap(last_taken_, kind, inst.imm);
+    bind_label(unordered);
+  } else {
+    emit(id::jcc + compare.cond);
+    trap(last_taken_, kind, inst.imm);
+  }
+  done(inst.args[0]);
+}
+
 void Stitcher::check_alignment(const Inst& inst) {
   const MemOp m = MemOp::unpack(inst.aux);
   if (!m.align_check || m.width == Width::B1) return;
-  flush();
   const u8 base = use(inst.args[0]);
   if (fits32(inst.imm)) {
     emit(id::lea_ti + base, inst.imm);
@@ -143,7 +169,7 @@ void Stitcher::check_alignment(const Inst& inst) {
     emit(id::lea_t + base * kIntRegs + offset);
   }
   emit(id::align_t + static_cast<u32>(m.width) - 1);
-  misaligned_.push_back({last_taken_, pc_});
+  trap(last_taken_, ir::ExitKind::Alignment, 0, true);
 }
 
 void Stitcher::load(Value v, const Inst& inst) {

@@ -34,7 +34,7 @@ void Stitcher::prepare(const Block& block) {
   pool_uses_.clear();
   edges_.clear();
   leaves_.clear();
-  misaligned_.clear();
+  traps_.clear();
   clock_ = 0;
   out_ = begin_;
   reserve();
@@ -92,6 +92,7 @@ void Stitcher::visit(Value v, const Inst& inst) {
     case Op::atomic_rmw_:
     case Op::atomic_cas_:
     case Op::fence_: atomic(v, inst); return;
+    case Op::trap_if_: trap_if(inst); return;
     case Op::call_: call(v, inst, ir::helper_of(inst)); return;
     case Op::exit_jump_: exit_jump(inst); return;
     case Op::exit_branch_: exit_branch(inst); return;
@@ -216,11 +217,14 @@ void Stitcher::finish() {
     bind_label(leave.fixup);
     leave_stub(block_->pc, leave.kind, leave.value, leave.kind == ir::ExitKind::Hot);
   }
-  for (const Misaligned& m : misaligned_) {
+  for (const Trap& t : traps_) {
     reserve();
-    bind_label(m.fixup);
-    emit(id::slot_st_t + 1, offsetof(CpuState, exit_value));
-    leave_stub(m.pc, ir::ExitKind::Alignment, 0, false);
+    bind_label(t.fixup);
+    if (record_) {
+      code_.recovery[t.recovery].begin = here();
+      code_.recovery[t.recovery].end = here() + 1;
+    }
+    emit(id::hlt);
   }
   for (std::size_t i = 0; i < edges_.size(); ++i) {
     reserve();

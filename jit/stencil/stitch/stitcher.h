@@ -200,6 +200,8 @@ class Stitcher {
   };
   Address address(Value a, u64 displacement);
   void check_alignment(const Inst& inst);  // MemOp::align_check: leaves with ExitKind::Alignment
+  void trap_if(const Inst& inst);
+  void trap(u32 fixup, ir::ExitKind kind, u64 value, bool value_in_rax = false);
   void load(Value v, const Inst& inst);
   void store(const Inst& inst);
   void atomic(Value v, const Inst& inst);
@@ -248,11 +250,11 @@ class Stitcher {
     u64 value;
   };
   std::vector<Leave> leaves_;
-  struct Misaligned {
+  struct Trap {
     u32 fixup;
-    GuestAddr pc;
+    u32 recovery;  // index in code_.recovery, when recording
   };
-  std::vector<Misaligned> misaligned_;
+  std::vector<Trap> traps_;
   Tier1Code code_;
 };
 

@@ -99,6 +99,29 @@ TEST_P(EngineTest, FaultInHotLoopIsExact) {
   engine.destroy_cpu(cpu);
 }
 
+TEST_P(EngineTest, TrapsInHotLoopAreExact) {
+  for (const ToyOp op : {kTrapIfZero, kRaiseIfZero}) {
+    Engine engine(config, kToyGuest, memory);
+    // r4 -= 1, r5 += 3, trap if r4 is 0, r6 += 1, loop for ever
+    memory.put(0x1000, {toy(kAddImm, 4, 4, -1), toy(kAddImm, 5, 5, 3), toy(op, 0, 4), toy(kAddImm, 6, 6, 1),
+                        toy(kBranchNotEqual, 1, 2, -4)});
+    ToyState* cpu = make_cpu(engine, 0x1000);
+    cpu->r[2] = 1;
+    for (u64 count : {3u, 1000u, 50000u}) {
+      cpu->pc = 0x1000;
+      cpu->r[4] = count;
+      cpu->r[5] = cpu->r[6] = 0;
+      EXPECT_EQ(engine.run(cpu), ExitKind::Trap);
+      EXPECT_EQ(cpu->exit_value, op == kTrapIfZero ? 42u : 43u);
+      EXPECT_EQ(cpu->pc, 0x1008u);
+      EXPECT_EQ(cpu->r[4], 0u);
+      EXPECT_EQ(cpu->r[5], 3 * count);
+      EXPECT_EQ(cpu->r[6], count - 1);
+    }
+    engine.destroy_cpu(cpu);
+  }
+}
+
 TEST_P(EngineTest, ChangedCodeIsSeenAfterInvalidate) {
   Engine engine(config, kToyGuest, memory);
   put_loop(0x1000);

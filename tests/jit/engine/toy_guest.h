@@ -1,4 +1,4 @@
-// A guest of our own with nine instructions: shows that a guest is data plus a lifter, and lets the engine be tested without one
+// A guest of our own with a dozen instructions: shows that a guest is data plus a lifter, and lets the engine be tested without one
 // of the real frontends. Words are little-endian: op, d, a, b, a byte each.
 #pragma once
 #include <sys/mman.h>
@@ -18,13 +18,19 @@ struct ToyState : ir::CpuState {
   u64 r[16];
 };
 
-enum ToyOp : u8 { kAdd, kAddImm, kLoad, kStore, kBranchNotEqual, kCall, kReturn, kSyscall, kMultiply };
+enum ToyOp : u8 { kAdd, kAddImm, kLoad, kStore, kBranchNotEqual, kCall, kReturn, kSyscall, kMultiply, kTrapIfZero, kRaiseIfZero };
 
 constexpr u32 toy(ToyOp op, unsigned d = 0, unsigned a = 0, int b = 0) {
   return u32{op} | d << 8 | a << 16 | static_cast<u32>(b & 255) << 24;
 }
 
 inline std::size_t toy_offset(unsigned r) { return offsetof(ToyState, r) + 8 * r; }
+
+inline void toy_raise_if_zero(ir::CpuState* state, u64 value) {
+  if (value == 0) ir::raise(state, ir::ExitKind::Trap, 43);
+}
+inline const ir::Helper kToyRaise{
+    "raise_if_zero", reinterpret_cast<const void*>(&toy_raise_if_zero), ir::Type::Void, {ir::Type::I64}, ir::MAY_FAULT};
 
 inline void toy_lift(ir::CodeSource& code, GuestAddr pc, u32 mode, const ir::LiftLimits& limits, ir::Block& out) {
   out.clear();
@@ -53,6 +59,8 @@ inline void toy_lift(ir::CodeSource& code, GuestAddr pc, u32 mode, const ir::Lif
       case kAddImm: b.set_reg(toy_offset(w[1]), b.add(reg(w[2]), b.i64(static_cast<u64>(s64{static_cast<s8>(w[3])})))); break;
       case kLoad: b.set_reg(toy_offset(w[1]), b.load(ir::Type::I64, reg(w[2]), static_cast<s8>(w[3]), {})); break;
       case kStore: b.store(reg(w[2]), static_cast<s8>(w[3]), reg(w[1]), {}); break;
+      case kTrapIfZero: b.trap_if(b.icmp(ir::Op::icmp_eq_, reg(w[2]), b.i64(0)), ir::ExitKind::Trap, 42); break;
+      case kRaiseIfZero: b.call(kToyRaise, {reg(w[2])}); break;
       case kBranchNotEqual: b.exit_branch(b.icmp(ir::Op::icmp_ne_, reg(w[1]), reg(w[2])), relative, at + 4); return finish();
       case kCall:
         b.set_reg(toy_offset(w[1]), b.i64(at + 4));

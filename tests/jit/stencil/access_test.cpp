@@ -1,14 +1,8 @@
 // Accesses that random blocks do not have: alignment checks, 16-byte compare-and-swap, large displacements.
-#include <asm/prctl.h>
 #include <gtest/gtest.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "ir/passes/passes.h"
-#include "jit/engine/host.h"
-#include "jit/stencil/tier1.h"
-#include "tests/ir/random_ir.h"
+#include "tests/ops/executor.h"
 
 namespace kiln::test {
 namespace {
@@ -17,27 +11,10 @@ using namespace ir;
 void check(const Block& source, const Machine& machine) {
   Block block = source;
   optimise(block);
-  GuestDesc guest{};
-  guest.state_size = sizeof(TestState);
-  auto* memory =
-      static_cast<u8*>(mmap(nullptr, 1 << 16, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  jit::Tier1Options options;
-  options.code_address = reinterpret_cast<HostAddr>(memory);
-  options.runtime = {jit::host::leave_address(), jit::host::lookup_miss_address()};
-  options.poll = false;
-  const jit::Tier1Code code = jit::stitch(block, guest, options, false);
-  std::memcpy(memory, code.bytes.data(), code.bytes.size());
   Machine want(machine), got(machine);
   run_interpreter(source, want);
-  syscall(SYS_arch_prctl, ARCH_SET_GS, got.state->memory_base);
-  jit::host::enter_code(got.state, options.code_address);
-  const auto kind = static_cast<ExitKind>(got.state->exit_kind);
-  if (kind == ExitKind::Chain || kind == ExitKind::Miss) got.state->exit_kind = 0;
+  ASSERT_EQ(make_tier1()->run(block, got), "");
   EXPECT_EQ(difference(want, got), "") << print(block);
-  if (kind == ExitKind::Alignment) {
-    EXPECT_EQ(want.state->exit_value, got.state->exit_value);
-  }
-  munmap(memory, 1 << 16);
 }
 
 TEST(Access, Alignment) {

@@ -68,7 +68,7 @@ TEST(Recovery, EveryAccessOfRandomBlocks) {
   unsigned points = 0;
   for (u64 seed = 1; seed <= 600; ++seed) {
     Random random(seed);
-    Block block = random_block(random, {.insts = 40});
+    Block block = random_block(random, {.insts = 40, .traps = false});
     optimise(block);
     Machine machine;
     randomise(machine, random);
