@@ -22,4 +22,6 @@ const GuestAbi* find_abi(const char* name) {
   return nullptr;
 }
 
+std::span<const GuestAbi* const> all_abis() { return kAbis; }
+
 }  // namespace kiln::user

@@ -1,6 +1,7 @@
 // GuestAbi: what Linux looks like to one guest. The syscall functions are written once; what differs between guests (numbers,
 // register use, struct layouts, flag values, signal frames) stands here as data and small functions.
-// Add a guest: an abi_<guest>.cpp with one GuestAbi, a number table made from syscalls/list.def's names, a line in abi.cpp.
+// Add a guest: an abi_<guest>.cpp with one GuestAbi, its numbers of syscalls/list.def's names (syscalls/numbers_<table>.def), a
+// line in abi.cpp.
 #pragma once
 #include <sys/stat.h>
 
@@ -14,8 +15,18 @@ namespace kiln::user {
 struct Thread;
 struct SyscallRow;
 
-/// Beside ir::kFault*: the fault was an instruction fetch.
+/// Beside ir::kFault*: the fault was an instruction fetch; the host found the page present, but for the rights.
 inline constexpr u32 kFaultFetch = u32{1} << 31;
+inline constexpr u32 kFaultPresent = u32{1} << 30;
+
+/// What the guest's kernel makes of an exception.
+struct ExceptionSignal {
+  int signal;         // 0: nothing, the instruction was carried out after all
+  int code;           // si_code
+  GuestAddr address;  // si_addr
+  u64 fault_address;  // sigcontext's, 0 if none
+  u32 fault_flags;    // ir::kFault*
+};
 
 /// A signal on its way to a guest handler.
 struct SignalDelivery {
@@ -37,12 +48,17 @@ struct GuestAbi {
   u8 elf_class, elf_data;
   const ir::GuestDesc* guest;
   unsigned address_bits;  // of the guest's user space
-  u64 (*hwcap)();
-  u64 (*hwcap2)();
-  std::string (*cpuinfo)(unsigned processor);  // /proc/cpuinfo
+  u64 (*hwcap)(const ir::CpuState*);
+  u64 (*hwcap2)(const ir::CpuState*);
+  std::string (*cpuinfo)(const ir::CpuState*, unsigned processor);  // /proc/cpuinfo
+  /// Names and descriptions of -cpu models; set_cpu_model() gives false if it does not know the name.
+  std::string (*cpu_models)();
+  bool (*set_cpu_model)(ir::CpuState*, const char* name);
 
   /// Row for a syscall number, or null.
   const SyscallRow* (*syscall)(u64 number);
+  /// The ABI of the syscall that the cpu stands at, if the guest has several ways (x86-64: int 0x80); null: always this one.
+  const GuestAbi* (*syscall_abi)(const ir::CpuState*);
 
   // Registers.
   u64 (*syscall_number)(const ir::CpuState*);
@@ -61,9 +77,19 @@ struct GuestAbi {
   /// Writes the guest's struct stat; gives its size (at most 144).
   std::size_t (*encode_stat)(const struct stat& host, u8* out);
   bool epoll_event_packed;  // 12 bytes as on x86-64, else 16
+  bool clone_tls_last;      // clone(flags, stack, parent_tid, child_tid, tls), else tls is the fourth
+  u64 task_size = 0;        // end of user space where that is not 2^address_bits
+
+  // 32-bit guests; see syscalls/compat32.h.
+  u8 align64 = 8;                       // of 64-bit members in structs
+  bool aligned_register_pairs = false;  // 64-bit arguments begin in an even register
 
   // Signals.
-  std::span<const u8> sigreturn_code;  // placed in the guest's space, address in Process::sigreturn_address
+  u64 minimal_stack;                          // that sigaltstack() accepts
+  u64 (*minimal_frame)(const ir::CpuState*);  // AT_MINSIGSTKSZ
+  std::span<const u8> sigreturn_code;  // placed in the guest's space, address in Process::sigreturn_address; may be empty
+  /// The signal for an exit of the engine other than Syscall and Interrupt. May note things in the Thread for the frame.
+  ExceptionSignal (*exception)(Thread&, ir::ExitKind);
   /// Builds the frame at `sp` (already switched to the alternate stack if wanted) and points the cpu at the handler. False:
   /// fault.
   bool (*push_signal_frame)(Thread&, const SignalDelivery&, u64 sp);
@@ -74,11 +100,13 @@ struct GuestAbi {
     u64 size;
   };
   bool (*pop_signal_frame)(Thread&, u64& mask, GuestStack& stack);
+  int bad_frame_code;  // si_code of the SIGSEGV then
 };
 
 /// The ABI for an ELF header's machine/class/data, or null.
 const GuestAbi* find_abi(u16 elf_machine, u8 elf_class, u8 elf_data);
 /// By name ("aarch64"), or null.
 const GuestAbi* find_abi(const char* name);
+std::span<const GuestAbi* const> all_abis();
 
 }  // namespace kiln::user

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "frontends/arm/aarch64.h"
 #include "frontends/arm/id_registers.h"
@@ -220,6 +221,29 @@ bool pop_signal_frame(Thread& thread, u64& mask, GuestAbi::GuestStack& stack) {
   return true;
 }
 
+ExceptionSignal exception(Thread& thread, ir::ExitKind kind) {
+  const CpuState* cpu = thread.cpu;
+  const GuestAddr pc = cpu->pc;
+  const u64 value = cpu->exit_value;
+  switch (kind) {
+    case ir::ExitKind::Undefined: return {SIGILL, ILL_ILLOPC, pc, 0, 0};
+    case ir::ExitKind::Breakpoint: return {SIGTRAP, TRAP_BRKPT, pc, 0, 0};
+    case ir::ExitKind::Alignment: return {SIGBUS, BUS_ADRALN, value, value, 0};
+    case ir::ExitKind::FetchFault:
+      if (pc & 3) return {SIGBUS, BUS_ADRALN, pc, pc, 0};
+      if (thread.process->memory.prot_at(pc) < 0) return {SIGSEGV, SEGV_MAPERR, pc, pc, kFaultFetch};
+      return {SIGSEGV, SEGV_ACCERR, pc, pc, kFaultFetch | ir::kFaultMapped};
+    case ir::ExitKind::Fault: {
+      const u32 flags = cpu->exit_aux;
+      if (flags & ir::kFaultBus) return {SIGBUS, BUS_ADRERR, value, value, flags};
+      return {SIGSEGV, (flags & ir::kFaultMapped) ? SEGV_ACCERR : SEGV_MAPERR, value, value, flags};
+    }
+    default:
+      say_once(*thread.process, "unimplemented guest trap " + std::to_string(cpu->exit_aux));
+      return {SIGILL, ILL_ILLTRP, pc, 0, 0};
+  }
+}
+
 constexpr u8 kSigreturnCode[] = {
     0x68, 0x11, 0x80, 0xd2,  // mov x8, #139 (rt_sigreturn)
     0x01, 0x00, 0x00, 0xd4,  // svc #0
@@ -234,7 +258,7 @@ constexpr const char* kHwcap2Names[] = {"dcpodp",   "sve2",     "sveaes",  "svep
                                         "svesha3",  "svesm4",   "flagm2",  "frint",    "svei8mm",
                                         "svef32mm", "svef64mm", "svebf16", "i8mm",     "bf16"};
 
-std::string cpuinfo(unsigned processor) {
+std::string cpuinfo(const CpuState*, unsigned processor) {
   std::string features;
   for (unsigned i = 0; i < std::size(kHwcapNames); ++i)
     if (bit(arm::hwcap(), i)) (features += " ") += kHwcapNames[i];
@@ -256,10 +280,13 @@ const GuestAbi kAbiAarch64 = {
     .elf_data = 1,
     .guest = &arm::kA64,
     .address_bits = 46,
-    .hwcap = arm::hwcap,
-    .hwcap2 = arm::hwcap2,
+    .hwcap = [](const CpuState*) { return arm::hwcap(); },
+    .hwcap2 = [](const CpuState*) { return arm::hwcap2(); },
     .cpuinfo = cpuinfo,
+    .cpu_models = [] { return std::string("  max          everything that is implemented (default)\n"); },
+    .set_cpu_model = [](CpuState*, const char* name) { return std::string_view(name) == "max"; },
     .syscall = generic64_syscall,
+    .syscall_abi = nullptr,
     .syscall_number = syscall_number,
     .syscall_arg = syscall_arg,
     .set_syscall_result = set_syscall_result,
@@ -273,9 +300,14 @@ const GuestAbi kAbiAarch64 = {
     .open_flags_from_host = open_flags_from_host,
     .encode_stat = encode_stat,
     .epoll_event_packed = false,
+    .clone_tls_last = false,
+    .minimal_stack = 5120,
+    .minimal_frame = [](const CpuState*) { return u64{4720}; },
     .sigreturn_code = kSigreturnCode,
+    .exception = exception,
     .push_signal_frame = push_signal_frame,
     .pop_signal_frame = pop_signal_frame,
+    .bad_frame_code = SEGV_MAPERR,
 };
 
 }  // namespace kiln::user

@@ -254,6 +254,7 @@ Result<void> load_program(Process& process, const std::string& host_path) {
   }
 
   // No vdso: a page with the code that signal handlers return to.
+  if (process.abi->sigreturn_code.empty()) return {};
   const s64 page = memory.map(0, kPageSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (page < 0) return Error{"out of memory"};
   process.sigreturn_address = static_cast<GuestAddr>(page);
@@ -297,8 +298,9 @@ Result<void> build_stack(Process& process, const std::string& execfn, const std:
   const GuestAddr random_at = w.bytes(random, sizeof random);
 
   const GuestAbi& abi = *process.abi;
+  const ir::CpuState* cpu = current_thread()->cpu;
   const std::pair<u64, u64> auxv[] = {
-      {AT_HWCAP, abi.hwcap()},
+      {AT_HWCAP, abi.hwcap(cpu)},
       {AT_PAGESZ, kPageSize},
       {AT_CLKTCK, static_cast<u64>(sysconf(_SC_CLK_TCK))},
       {AT_PHDR, image.phdr},
@@ -313,10 +315,10 @@ Result<void> build_stack(Process& process, const std::string& execfn, const std:
       {AT_EGID, getegid()},
       {AT_SECURE, 0},
       {AT_RANDOM, random_at},
-      {AT_HWCAP2, abi.hwcap2()},
+      {AT_HWCAP2, abi.hwcap2(cpu)},
       {AT_EXECFN, execfn_at},
       {AT_PLATFORM, platform_at},
-      {AT_MINSIGSTKSZ, 4720},
+      {AT_MINSIGSTKSZ, abi.minimal_frame(cpu)},
       {AT_NULL, 0},
   };
   const bool is64 = abi.guest->pointer_bits == 64;

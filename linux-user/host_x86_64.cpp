@@ -151,6 +151,9 @@ bool recover_faulting_copy(void* ucontext) {
 bool fault_is_write(const void* ucontext) {
   return (static_cast<const ucontext_t*>(ucontext)->uc_mcontext.gregs[REG_ERR] & 2) != 0;
 }
+bool fault_page_present(const void* ucontext) {
+  return (static_cast<const ucontext_t*>(ucontext)->uc_mcontext.gregs[REG_ERR] & 1) != 0;
+}
 HostAddr fault_pc(const void* ucontext) {
   return static_cast<HostAddr>(static_cast<const ucontext_t*>(ucontext)->uc_mcontext.gregs[REG_RIP]);
 }

@@ -29,6 +29,8 @@ bool store_u32_faulting(u32* to, u32 value);
 bool recover_faulting_copy(void* ucontext);
 
 bool fault_is_write(const void* ucontext);
+/// The page was there, but not the rights.
+bool fault_page_present(const void* ucontext);
 HostAddr fault_pc(const void* ucontext);
 
 /// Makes `base` the host address of guest address 0 for generated code on this thread.

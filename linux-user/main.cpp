@@ -112,11 +112,24 @@ int run(int argc, char** argv) {
     return fail(program + ": " + id.error(), 126);
   }
   process.abi = find_abi(id->machine, id->elf_class, id->data);
-  if (!process.abi) return fail(program + ": " + machine_name(*id) + " program, but this Kiln runs only AArch64 programs", 126);
+  if (!process.abi) {
+    std::string names;
+    for (const GuestAbi* abi : all_abis()) names += (names.empty() ? "" : ", ") + std::string(abi->name);
+    return fail(program + ": " + machine_name(*id) + " program, but this Kiln runs only: " + names, 126);
+  }
 
   if (Result<void> r = process.memory.reserve(process.abi->address_bits); !r) return fail(r.error());
   init_signals(process, leader);
   set_current_thread(&leader);
+  process.engine = std::make_unique<jit::Engine>(options.engine, *process.abi->guest, process.memory);
+  process.memory.set_invalidate([&engine = *process.engine](GuestAddr start, u64 size) { engine.invalidate(start, size); });
+  leader.cpu = process.engine->create_cpu();
+  if (!leader.cpu) return fail("out of memory");
+  leader.cpu->user_data = &leader;
+  const std::string model = options.cpu.empty() ? "max" : options.cpu;
+  if (!process.abi->set_cpu_model(leader.cpu, model.c_str()))
+    return fail("-cpu: no model '" + model + "' of " + process.abi->name + " (-cpu help lists them)");
+
   if (Result<void> r = load_program(process, absolute); !r) return fail(program + ": " + r.error(), 126);
   if (Result<void> r = build_stack(process, options.execfn.value_or(program), args, env); !r)
     return fail(program + ": " + r.error(), 126);
@@ -124,11 +137,6 @@ int run(int argc, char** argv) {
   const char* slash = std::strrchr(absolute, '/');
   prctl(PR_SET_NAME, slash ? slash + 1 : absolute);
 
-  process.engine = std::make_unique<jit::Engine>(options.engine, *process.abi->guest, process.memory);
-  process.memory.set_invalidate([&engine = *process.engine](GuestAddr start, u64 size) { engine.invalidate(start, size); });
-  leader.cpu = process.engine->create_cpu();
-  if (!leader.cpu) return fail("out of memory");
-  leader.cpu->user_data = &leader;
   process.abi->start(leader.cpu, process.image.start, process.image.stack_start);
   set_guest_base(process.memory.base());
   run_thread(leader);

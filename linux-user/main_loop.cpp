@@ -55,30 +55,19 @@ void clear_child_tid(Thread& thread) {
 }
 
 void raise_for(Thread& thread, ir::ExitKind kind) {
-  ir::CpuState* cpu = thread.cpu;
-  MemoryMap& memory = thread.process->memory;
-  const GuestAddr pc = cpu->pc;
-  const u64 value = cpu->exit_value;
   switch (kind) {
-    case ir::ExitKind::Undefined: return raise_fault(thread, SIGILL, ILL_ILLOPC, pc);
-    case ir::ExitKind::Breakpoint: return raise_fault(thread, SIGTRAP, TRAP_BRKPT, pc);
-    case ir::ExitKind::Alignment: return raise_fault(thread, SIGBUS, BUS_ADRALN, value, value);
+    case ir::ExitKind::Undefined:
+    case ir::ExitKind::Breakpoint:
+    case ir::ExitKind::Fault:
     case ir::ExitKind::FetchFault:
-      if (pc & (thread.process->abi->guest->insn_alignment - 1)) return raise_fault(thread, SIGBUS, BUS_ADRALN, pc, pc);
-      if (memory.prot_at(pc) < 0) return raise_fault(thread, SIGSEGV, SEGV_MAPERR, pc, pc, kFaultFetch);
-      return raise_fault(thread, SIGSEGV, SEGV_ACCERR, pc, pc, kFaultFetch | ir::kFaultMapped);
-    case ir::ExitKind::Fault: {
-      const u32 flags = cpu->exit_aux;
-      if (flags & ir::kFaultBus) return raise_fault(thread, SIGBUS, BUS_ADRERR, value, value, flags);
-      return raise_fault(thread, SIGSEGV, (flags & ir::kFaultMapped) ? SEGV_ACCERR : SEGV_MAPERR, value, value, flags);
-    }
-    case ir::ExitKind::Trap:
-      say_once(*thread.process, "unimplemented guest trap " + std::to_string(cpu->exit_aux));
-      return raise_fault(thread, SIGILL, ILL_ILLTRP, pc);
+    case ir::ExitKind::Alignment:
+    case ir::ExitKind::Trap: break;
     default:
       std::fprintf(stderr, "kiln: internal error: engine gave exit kind %u\n", static_cast<unsigned>(kind));
       std::abort();
   }
+  const ExceptionSignal e = thread.process->abi->exception(thread, kind);
+  if (e.signal) raise_fault(thread, e.signal, e.code, e.address, e.fault_address, e.fault_flags);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <functional>
 #include <string_view>
 
+#include "linux-user/abi.h"
 #include "linux-user/listing.h"
 
 namespace kiln::user {
@@ -111,7 +112,10 @@ struct Option {
   void (*apply)(Parser&, const std::string&);
 };
 
-void list_cpus() { std::printf("Available CPUs:\n  max\n"); }
+void list_cpus() {
+  std::printf("Available CPUs:\n");
+  for (const GuestAbi* abi : all_abis()) std::printf("%s\n%s", abi->name, abi->cpu_models().c_str());
+}
 
 constexpr Option kOptions[] = {
     {"h", nullptr, nullptr, false, "this help", nullptr},
@@ -144,8 +148,6 @@ constexpr Option kOptions[] = {
        if (v == "help" || v == "?") {
          list_cpus();
          p.exit_ok = true;
-       } else if (v != "max") {
-         p.complain("-cpu: only 'max' is known so far, not '" + v + "'");
        }
        p.o.cpu = v;
      }},
@@ -181,8 +183,9 @@ constexpr Option kOptions[] = {
 void help() {
   std::printf(
       "usage: kiln [options] PROGRAM [arguments…]\n"
-      "Runs a Linux program built for another processor (AArch64).\n\n"
-      "Options (environment variables of the same meaning: KILN_… or QEMU_…):\n");
+      "Runs a Linux program built for another processor:");
+  for (const GuestAbi* abi : all_abis()) std::printf(" %s", abi->name);
+  std::printf("\n\nOptions (environment variables of the same meaning: KILN_… or QEMU_…):\n");
   for (const Option& option : kOptions) {
     if (!option.text) continue;
     std::string left = std::string(std::strlen(option.name) > 1 ? "--" : "-") + option.name;

@@ -105,7 +105,7 @@ std::string stat_line(Process& process, const std::string& path) {
 std::string cpuinfo(Process& process) {
   std::string out;
   const long count = sysconf(_SC_NPROCESSORS_ONLN);
-  for (long i = 0; i < count; ++i) out += process.abi->cpuinfo(static_cast<unsigned>(i));
+  for (long i = 0; i < count; ++i) out += process.abi->cpuinfo(current_thread()->cpu, static_cast<unsigned>(i));
   return out;
 }
 

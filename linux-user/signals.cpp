@@ -108,6 +108,7 @@ void on_fault(int signal, siginfo_t* info, void* ucontext) {
     if (signal == SIGBUS) flags |= ir::kFaultBus;
     if (!has_address) flags |= ir::kFaultNonCanonical;
     if (in_guest && memory.prot_at(address) >= 0) flags |= ir::kFaultMapped;
+    if (has_address && fault_page_present(ucontext)) flags |= kFaultPresent;
     if (process->engine->handle_fault(thread->cpu, info, ucontext, flags)) {
       errno = saved;
       return;

@@ -78,11 +78,14 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
       continue;
     }
     const Result<ElfIdentity> id = identify_elf(path);
-    const bool ours = id && find_abi(id->machine, id->elf_class, id->data) != nullptr;
-    if (!ours) {
-      if (!id && id.error() == "not an ELF program") return -ENOEXEC;
+    if (!id && id.error() == "not an ELF program") return -ENOEXEC;
+    const GuestAbi* abi = id ? find_abi(id->machine, id->elf_class, id->data) : nullptr;
+    // The host's own program, called by a guest of another kind and not part of its system, has nothing to gain from Kiln.
+    const bool hosts = id && id->machine == kHostElfMachine && process.abi->elf_machine != kHostElfMachine &&
+                       guest_view(process, path) == path;
+    if (!abi || hosts) {
       if (id && id->machine != kHostElfMachine) return -ENOEXEC;
-      return host_exec(path, args, env);  // the host's own program
+      return host_exec(path, args, env);
     }
     std::vector<std::string> kiln{"kiln"};
     kiln.insert(kiln.end(), process.options.handed_down.begin(), process.options.handed_down.end());

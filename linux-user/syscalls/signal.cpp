@@ -11,7 +11,6 @@ namespace {
 struct KernelSigaction {  // generic 64-bit layout
   u64 handler, flags, restorer, mask;
 };
-constexpr u64 kMinimalStack = 5120;  // arm64's MINSIGSTKSZ
 }  // namespace
 
 s64 sys_rt_sigaction(Call& c) {
@@ -75,7 +74,7 @@ s64 sys_sigaltstack(Call& c) {
     const u32 mode = fresh.flags & ~(u32{1} << 31);
     if (mode != 0 && mode != SS_DISABLE && mode != SS_ONSTACK) return -EINVAL;
     if (mode == SS_DISABLE) fresh.sp = fresh.size = 0;
-    else if (fresh.size < kMinimalStack) return -ENOMEM;
+    else if (fresh.size < c.abi.minimal_stack) return -ENOMEM;
     stack = {fresh.sp, fresh.flags & ~u32{SS_ONSTACK}, fresh.size};
   }
   if (c.a[1] && !c.memory.write(c.a[1], old)) return -EFAULT;
@@ -86,7 +85,8 @@ s64 sys_rt_sigreturn(Call& c) {
   u64 mask;
   GuestAbi::GuestStack stack{};
   if (!c.abi.pop_signal_frame(c.thread, mask, stack)) {
-    raise_fault(c.thread, SIGSEGV, SEGV_MAPERR, c.abi.stack_pointer(c.thread.cpu));
+    const int code = c.process.abi->bad_frame_code;
+    raise_fault(c.thread, SIGSEGV, code, code == SI_KERNEL ? 0 : c.abi.stack_pointer(c.thread.cpu));
     return kNoResult;
   }
   stack.flags &= ~u64{SS_ONSTACK};

@@ -1,6 +1,6 @@
 // What a syscall function works with, and the table's row.
 // Add a syscall: a line in list.def (PASS if the host's takes the same structs, CALL with a sys_ function in its group's file
-// otherwise).
+// otherwise), its numbers in numbers_<table>.def.
 #pragma once
 #include <cerrno>
 #include <vector>
@@ -19,7 +19,6 @@ struct Call;
 ///   p pointer, w pointer that the kernel writes to (size: the following z, else one page), b bytes read (size: the following
 ///   z), A AT_* flags, s string, P path, L path whose last link is not followed, T timespec
 struct SyscallRow {
-  u16 number;
   const char* name;
   const char* args;
   s64 (*function)(Call&);  // null: known by name only
@@ -73,8 +72,9 @@ s64 sys_pass(Call& call);
 /// 64-bit iovec array with host pointers. 0 or -errno.
 int read_iovec(Call& call, GuestAddr at, u64 count, std::vector<struct iovec>& out, bool kernel_writes);
 
-/// Row of the generic 64-bit table (arm64, riscv64), or null.
+/// Rows by the numbers of the generic 64-bit table (arm64, riscv64) and of x86-64, or null.
 const SyscallRow* generic64_syscall(u64 number);
+const SyscallRow* x86_64_syscall(u64 number);
 
 /// Runs one syscall for the thread's current registers; true if pc and result were set.
 void handle_syscall(Thread& thread);
@@ -83,9 +83,9 @@ void handle_syscall(Thread& thread);
 void strace_enter(const Call& call, std::string& line);
 void strace_leave(const Call& call, std::string& line, s64 result);
 
-#define PASS(number, name, args)
-#define NONE(number, name)
-#define CALL(number, name, args) s64 sys_##name(Call&);
+#define PASS(name, args)
+#define NONE(name)
+#define CALL(name, args) s64 sys_##name(Call&);
 #include "linux-user/syscalls/list.def"
 #undef PASS
 #undef NONE

@@ -11,26 +11,42 @@
 namespace kiln::user {
 namespace {
 
-constexpr std::size_t kTableSize = 460;
-
-constexpr std::array<SyscallRow, kTableSize> make_table() {
-  std::array<SyscallRow, kTableSize> table{};
-#define PASS(number, name, args) table[number] = {number, #name, args, sys_pass, SYS_##name};
-#define CALL(number, name, args) table[number] = {number, #name, args, sys_##name, -1};
-#define NONE(number, name) table[number] = {number, #name, "xxxxxx", nullptr, -1};
+#define PASS(name, args) inline constexpr SyscallRow name##_row = {#name, args, sys_pass, SYS_##name};
+#define CALL(name, args) inline constexpr SyscallRow name##_row = {#name, args, sys_##name, -1};
+#define NONE(name) inline constexpr SyscallRow name##_row = {#name, "xxxxxx", nullptr, -1};
+namespace rows {
 #include "linux-user/syscalls/list.def"
+}
 #undef PASS
 #undef CALL
 #undef NONE
+
+/// A guest's numbers: a row for each, or null.
+using Numbers = std::array<const SyscallRow*, 460>;
+
+constexpr Numbers make_generic64() {
+  Numbers table{};
+#define NR(number, name) table[number] = &rows::name##_row;
+#include "linux-user/syscalls/numbers_generic64.def"
+#undef NR
   return table;
 }
-constexpr std::array<SyscallRow, kTableSize> kTable = make_table();
+constexpr Numbers make_x86_64() {
+  Numbers table{};
+#define NR(number, name) table[number] = &rows::name##_row;
+#include "linux-user/syscalls/numbers_x86_64.def"
+#undef NR
+  return table;
+}
+constexpr Numbers kGeneric64 = make_generic64();
+constexpr Numbers kX86_64 = make_x86_64();
+
+const SyscallRow* find(const Numbers& table, u64 number) { return number < table.size() ? table[number] : nullptr; }
 
 }  // namespace
 
-const SyscallRow* generic64_syscall(u64 number) {
-  return number < kTableSize && kTable[number].name ? &kTable[number] : nullptr;
-}
+const SyscallRow* generic64_syscall(u64 number) { return find(kGeneric64, number); }
+const SyscallRow* x86_64_syscall(u64 number) { return find(kX86_64, number); }
 
 void say_once(Process& process, const std::string& what) {
   static std::mutex mutex;
@@ -69,7 +85,7 @@ s64 sys_pass(Call& call) {
 
 void handle_syscall(Thread& thread) {
   Process& process = *thread.process;
-  const GuestAbi& abi = *process.abi;
+  const GuestAbi& abi = process.abi->syscall_abi ? *process.abi->syscall_abi(thread.cpu) : *process.abi;
   const u64 number = abi.syscall_number(thread.cpu);
   const SyscallRow* row = abi.syscall(number);
   s64 result;

@@ -241,9 +241,22 @@ s64 sys_clone(Call& c) {
   args.flags = c.u(0) & ~u32{CSIGNAL};
   args.stack = c.a[1];
   args.parent_tid = c.a[2];
-  args.tls = c.a[3];  // arm64 and riscv64: tls before child_tid (CONFIG_CLONE_BACKWARDS)
-  args.child_tid = c.a[4];
+  args.tls = c.a[c.abi.clone_tls_last ? 4 : 3];  // CONFIG_CLONE_BACKWARDS: before child_tid
+  args.child_tid = c.a[c.abi.clone_tls_last ? 3 : 4];
   args.pidfd = c.a[2];
+  return do_clone(c.thread, args);
+}
+
+s64 sys_fork(Call& c) {
+  CloneArgs args;
+  args.exit_signal = SIGCHLD;
+  return do_clone(c.thread, args);
+}
+
+s64 sys_vfork(Call& c) {
+  CloneArgs args;
+  args.exit_signal = SIGCHLD;
+  args.flags = CLONE_VM | CLONE_VFORK;
   return do_clone(c.thread, args);
 }
 
