@@ -48,6 +48,8 @@ KILN_SSE(add, "add")
 KILN_SSE(sub, "sub")
 KILN_SSE(mul, "mul")
 KILN_SSE(div, "div")
+KILN_SSE(min, "min")
+KILN_SSE(max, "max")
 #undef KILN_SSE
 
 inline float sqrt(float a) {
@@ -60,15 +62,16 @@ inline double sqrt(double a) {
   asm volatile("vsqrtsd %1, %1, %0" : "=x"(r) : "x"(a));
   return r;
 }
+/// The first NaN of a, b, c wins: the order of the digits 1, 3, 2.
 inline float fma(float a, float b, float c) {
-  asm volatile("vfmadd213ss %2, %1, %0" : "+x"(a) : "x"(b), "x"(c));
+  asm volatile("vfmadd132ss %1, %2, %0" : "+x"(a) : "x"(b), "x"(c));
   return a;
 }
 inline double fma(double a, double b, double c) {
-  asm volatile("vfmadd213sd %2, %1, %0" : "+x"(a) : "x"(b), "x"(c));
+  asm volatile("vfmadd132sd %1, %2, %0" : "+x"(a) : "x"(b), "x"(c));
   return a;
 }
-/// Imm: 8 nearest, 9 down, 10 up, 11 zero, 12 by MXCSR; Inexact is not raised.
+/// Imm: 0 nearest, 1 down, 2 up, 3 zero, 4 by MXCSR; + 8: Inexact is not raised.
 template <int Imm>
 inline float round(float a) {
   float r;
@@ -107,6 +110,16 @@ inline s64 to_s64(float a) {
 inline s64 to_s64(double a) {
   s64 r;
   asm volatile("vcvttsd2si %1, %0" : "=r"(r) : "x"(a));
+  return r;
+}
+/// CVT(T)SS2SI and their kin as they are: MIN for all that does not fit. T: u32 or u64.
+template <class T, bool kTruncate, class F>
+inline T to_int(F a) {
+  T r;
+  if constexpr (sizeof(F) == 4 && kTruncate) asm volatile("vcvttss2si %1, %0" : "=r"(r) : "x"(a));
+  else if constexpr (sizeof(F) == 4) asm volatile("vcvtss2si %1, %0" : "=r"(r) : "x"(a));
+  else if constexpr (kTruncate) asm volatile("vcvttsd2si %1, %0" : "=r"(r) : "x"(a));
+  else asm volatile("vcvtsd2si %1, %0" : "=r"(r) : "x"(a));
   return r;
 }
 struct Order {
@@ -201,11 +214,6 @@ inline F fp_nan_result(NanRule rule, F a, F b) {
 /// a * b + c. A64 looks at the addend first (FPProcessNaNs3), and inf * 0 + quiet NaN is invalid and gives the default NaN.
 template <class F>
 inline F fp_nan_result_fma(NanRule rule, F a, F b, F c) {
-  if (rule == NanRule::X86) {
-    for (F x : {a, b, c})
-      if (fp_is_nan(x)) return fp_quiet(x);
-    return fp_default_nan<F>(rule);
-  }
   if (fp_is_nan(c) && !fp_is_snan(c)) {
     const F fa = fp_flush(a), fb = fp_flush(b);
     const bool zero_a = (fp_bits(fa) & ~kSignBit<F>) == 0, zero_b = (fp_bits(fb) & ~kSignBit<F>) == 0;
@@ -226,32 +234,32 @@ inline F fp_nan_result_fma(NanRule rule, F a, F b, F c) {
 template <class F>
 inline F op_fadd(NanRule rule, F a, F b) {
   const F r = host::add(a, b);
-  return fp_is_nan(r) ? fp_nan_result(rule, a, b) : r;
+  return fp_is_nan(r) && rule != NanRule::X86 ? fp_nan_result(rule, a, b) : r;
 }
 template <class F>
 inline F op_fsub(NanRule rule, F a, F b) {
   const F r = host::sub(a, b);
-  return fp_is_nan(r) ? fp_nan_result(rule, a, b) : r;
+  return fp_is_nan(r) && rule != NanRule::X86 ? fp_nan_result(rule, a, b) : r;
 }
 template <class F>
 inline F op_fmul(NanRule rule, F a, F b) {
   const F r = host::mul(a, b);
-  return fp_is_nan(r) ? fp_nan_result(rule, a, b) : r;
+  return fp_is_nan(r) && rule != NanRule::X86 ? fp_nan_result(rule, a, b) : r;
 }
 template <class F>
 inline F op_fdiv(NanRule rule, F a, F b) {
   const F r = host::div(a, b);
-  return fp_is_nan(r) ? fp_nan_result(rule, a, b) : r;
+  return fp_is_nan(r) && rule != NanRule::X86 ? fp_nan_result(rule, a, b) : r;
 }
 template <class F>
 inline F op_fsqrt(NanRule rule, F a) {
   const F r = host::sqrt(a);
-  return fp_is_nan(r) ? fp_nan_result(rule, a) : r;
+  return fp_is_nan(r) && rule != NanRule::X86 ? fp_nan_result(rule, a) : r;
 }
 template <class F>
 inline F op_fma(NanRule rule, F a, F b, F c) {
   const F r = host::fma(a, b, c);
-  return fp_is_nan(r) ? fp_nan_result_fma(rule, a, b, c) : r;
+  return fp_is_nan(r) && rule != NanRule::X86 ? fp_nan_result_fma(rule, a, b, c) : r;
 }
 template <class F>
 constexpr F op_fneg(F a) {
@@ -280,11 +288,11 @@ inline F fp_min_max(NanRule rule, F a, F b, bool want_max) {
 }
 template <class F>
 inline F op_fmin(NanRule rule, F a, F b) {
-  return fp_min_max(rule, a, b, false);
+  return rule == NanRule::X86 ? host::min(a, b) : fp_min_max(rule, a, b, false);
 }
 template <class F>
 inline F op_fmax(NanRule rule, F a, F b) {
-  return fp_min_max(rule, a, b, true);
+  return rule == NanRule::X86 ? host::max(a, b) : fp_min_max(rule, a, b, true);
 }
 /// A lone quiet NaN stands for the infinity that cannot win (Arm ARM, FPMinNum).
 template <class F>
@@ -322,8 +330,20 @@ inline F fp_round_integral(Round mode, F a) {
     default: return host::round<12>(a);
   }
 }
+/// ROUNDSS.
+template <class F>
+inline F fp_round_x86(FpOp f, F a) {
+  switch (f.round) {
+    case Round::Nearest: return f.exact ? host::round<0>(a) : host::round<8>(a);
+    case Round::Down: return f.exact ? host::round<1>(a) : host::round<9>(a);
+    case Round::Up: return f.exact ? host::round<2>(a) : host::round<10>(a);
+    case Round::Zero: return f.exact ? host::round<3>(a) : host::round<11>(a);
+    default: return f.exact ? host::round<4>(a) : host::round<12>(a);
+  }
+}
 template <class F>
 inline F op_fround(FpOp f, F a) {
+  if (f.nan == NanRule::X86 && f.round != Round::Away) return fp_round_x86(f, a);
   if (fp_is_nan(a)) {
     if (fp_is_snan(a)) host::raise(host::kInvalid);
     return fp_nan_result(f.nan, a);
@@ -344,6 +364,7 @@ inline float op_fcvt(NanRule rule, double a) {
 /// T: u32 or u64.
 template <class T, class F>
 inline T op_f_to_int(FpOp f, F a) {
+  if (f.nan == NanRule::X86) return f.round == Round::Zero ? host::to_int<T, true>(a) : host::to_int<T, false>(a);
   if (fp_is_nan(a)) {
     host::raise(host::kInvalid);
     return 0;
@@ -369,7 +390,7 @@ inline T op_f_to_int(FpOp f, F a) {
 template <class T, class F>
 inline T op_f_to_int(FpOp f, F a, u64 fraction) {
   constexpr int kBias = static_cast<int>(kExponent<F> >> kMantissaBits<F>) / 2;
-  if (fraction == 0 || fp_is_nan(a)) return op_f_to_int<T>(f, a);
+  if (fraction == 0 || fp_is_nan(a) || f.nan == NanRule::X86) return op_f_to_int<T>(f, a);
   const FpBits<F> sign = fp_bits(a) & kSignBit<F>;
   const auto power = [](int exponent) { return static_cast<FpBits<F>>(kBias + exponent) << kMantissaBits<F>; };
   const int scale = static_cast<int>(fraction);
@@ -448,6 +469,31 @@ inline Vec op_v_fwiden(NanRule rule, Vec a) {
 inline Vec op_v_fnarrow(NanRule rule, Vec a) {
   const auto x = (FpLanes<double>)a;
   return (Vec)FpLanes<float>{op_fcvt(rule, x[0]), op_fcvt(rule, x[1]), 0, 0};
+}
+namespace host {
+template <class F, unsigned kPredicate>
+inline Vec compare_lanes(Vec a, Vec b) {
+  Vec r;
+  if constexpr (sizeof(F) == 4) asm volatile("vcmpps %3, %2, %1, %0" : "=x"(r) : "x"(a), "x"(b), "i"(kPredicate));
+  else asm volatile("vcmppd %3, %2, %1, %0" : "=x"(r) : "x"(a), "x"(b), "i"(kPredicate));
+  return r;
+}
+}  // namespace host
+inline Vec op_v_f_to_int_narrow(FpOp f, Vec a) {
+  Vec r;
+  if (f.round == Round::Zero) asm volatile("vcvttpd2dq %1, %0" : "=x"(r) : "x"(a));
+  else asm volatile("vcvtpd2dq %1, %0" : "=x"(r) : "x"(a));
+  return r;
+}
+/// VCMPPS, VCMPPD by predicate (0..31).
+template <class F>
+inline Vec op_v_fcmp(u64 predicate, Vec a, Vec b) {
+  const auto compare = [&]<std::size_t... N>(std::index_sequence<N...>) {
+    Vec r{};
+    ((predicate == N ? static_cast<void>(r = host::compare_lanes<F, N>(a, b)) : static_cast<void>(0)), ...);
+    return r;
+  };
+  return compare(std::make_index_sequence<32>{});
 }
 template <class F>
 inline F fp_mask(bool yes) {

@@ -189,6 +189,7 @@ class Verifier {
     if (op >= Op::v_min_s_ && op <= Op::v_max_u_ && lane_bytes == 8) return "lanes of 1, 2 or 4 bytes only";
     if (op >= Op::v_fadd_ && lane_bytes < 4) return "lanes of 4 or 8 bytes only";
     if ((op == Op::v_fwiden_ || op == Op::v_fnarrow_) && lane_bytes != 4) return "lanes of 4 bytes only";
+    if (op == Op::v_fcmp_ && inst.imm >= 32) return "no such predicate";
     if (op == Op::v_f_to_int_ && inst.imm > 8 * lane_bytes) return "imm out of range";
     if (op == Op::v_ext_) return inst.imm < 16 ? "" : "imm out of range";
     if (op == Op::v_rev_)

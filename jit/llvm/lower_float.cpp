@@ -247,6 +247,8 @@ llvm::Value* RegionLowering::lower_v_int_to_f(const Inst& inst, llvm::FixedVecto
 llvm::Value* RegionLowering::lower_float(const Inst& inst) {
   using namespace llvm;
   const FpOp f = FpOp::unpack(inst.aux);
+  if (f.nan == NanRule::X86)
+    if (LValue bare = lower_float_x86(inst)) return bare;
   LValue a = inst.args[0] != kNoValue ? arg(inst, 0) : nullptr;
   LValue b = inst.args[1] != kNoValue ? arg(inst, 1) : nullptr;
   auto arithmetic = [&](Intrinsic::ID id) { return strict(id, a->getType(), {a, b}, true); };
@@ -323,6 +325,8 @@ llvm::Value* RegionLowering::lower_vector_float(const Inst& inst) {
   using namespace llvm;
   auto* type = float_lanes(inst);
   if (!type) return nullptr;
+  if (FpOp::unpack(inst.aux).nan == NanRule::X86)
+    if (LValue bare = lower_float_x86(inst)) return bare;
   auto* v128 = llvm_type(Type::V128);
   auto operand = [&](unsigned i) { return b_.CreateBitCast(arg(inst, i), type); };
   auto binary = [&](Intrinsic::ID id) { return b_.CreateBitCast(strict(id, type, {operand(0), operand(1)}, true), v128); };
@@ -366,6 +370,11 @@ llvm::Value* RegionLowering::lower_vector_float(const Inst& inst) {
     }
     case Op::v_fneg_: return b_.CreateBitCast(b_.CreateFNeg(operand(0)), v128);
     case Op::v_fabs_: return b_.CreateBitCast(b_.CreateUnaryIntrinsic(Intrinsic::fabs, operand(0)), v128);
+    case Op::v_fcmp_: {
+      const std::string text =
+          (type->getScalarSizeInBits() == 64 ? "vcmppd $$" : "vcmpps $$") + std::to_string(inst.imm & 31) + ", $2, $1, $0";
+      return b_.CreateBitCast(strict_asm(text.c_str(), "=x,x,x", type, {operand(0), operand(1)}), v128);
+    }
     case Op::v_fcmpeq_: return compare("oeq", false);
     case Op::v_fcmpgt_: return compare("ogt", true);
     case Op::v_fcmpge_: return compare("oge", true);

@@ -202,6 +202,7 @@ class RegionLowering {
   LValue truncate_to_int(LValue a, llvm::Type* type);
   LValue lower_f_to_int(const ir::Inst& inst, LValue a);
   LValue lower_min_max(const ir::Inst& inst, LValue a, LValue b);
+  LValue lower_float_x86(const ir::Inst& inst);  // lower_float_x86.cpp: NanRule::X86, what the generic code does otherwise
   LValue lower_v_int_to_f(const ir::Inst& inst, llvm::FixedVectorType* type);
 
   llvm::Module& module_;

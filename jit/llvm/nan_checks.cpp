@@ -18,8 +18,9 @@ namespace {
 constexpr int kMaxPending = 6;
 
 /// A NaN lane of an operand makes the same lane of the result a NaN.
-bool propagates_nan(Op op) {
-  switch (op) {
+bool propagates_nan(const Inst& inst) {
+  if (FpOp::unpack(inst.aux).nan == NanRule::X86) return false;  // nothing to check
+  switch (inst.op) {
     case Op::fadd_:
     case Op::fsub_:
     case Op::fmul_:
@@ -82,7 +83,7 @@ RegionLowering::PendingNan* RegionLowering::pending_nan(ir::Value v) {
 bool RegionLowering::defer_nan_check(const Inst& inst, ir::Value v) {
   // Bits of one format taken for another's may be a signalling NaN, or none.
   Type element = Type::Void;
-  const bool understood = propagates_nan(inst.op) || moves_bits(inst.op) || ignores_payload(inst.op);
+  const bool understood = propagates_nan(inst) || moves_bits(inst.op) || ignores_payload(inst.op);
   if (understood && !pending_nans_.empty()) {
     element = element_of(*block_, inst);
     bool mixed = false;
@@ -94,7 +95,7 @@ bool RegionLowering::defer_nan_check(const Inst& inst, ir::Value v) {
     });
     if (mixed) settle_nan_checks();
   }
-  if (propagates_nan(inst.op)) {
+  if (propagates_nan(inst)) {
     const auto computed =
         std::count_if(pending_nans_.begin(), pending_nans_.end(), [](const PendingNan& p) { return !p.moved; });
     if (computed >= kMaxPending) settle_nan_checks();

@@ -80,7 +80,8 @@ constexpr Type kInts[] = {Type::I1, Type::I8, Type::I16, Type::I32, Type::I64};
 
 FpOp random_fp(Random& random, Op op) {
   FpOp f;
-  f.nan = random.below(3) ? NanRule::ArmPropagate : NanRule::ArmDefault;
+  constexpr NanRule kRules[] = {NanRule::ArmPropagate, NanRule::ArmPropagate, NanRule::ArmDefault, NanRule::X86};
+  f.nan = random.pick(kRules);
   f.round = Round::Dynamic;
   if (op == Op::fround_ || op == Op::f_to_int_ || op == Op::v_fround_ || op == Op::v_f_to_int_) {
     constexpr Round kRounds[] = {Round::Nearest, Round::Up, Round::Down, Round::Zero, Round::Away, Round::Dynamic};
@@ -209,6 +210,7 @@ OpCase random_case(Random& random, Op op) {
     case Op::v_ashr_: inst.imm = random.below(random.chance(10) ? 256 : (8u << inst.lane) + 2); break;
     case Op::f_to_int_: inst.imm = random.chance(50) ? 0 : random.below(bits + 1); break;
     case Op::v_f_to_int_: inst.imm = random.chance(50) ? 0 : random.below((8u << inst.lane) + 1); break;
+    case Op::v_fcmp_: inst.imm = random.below(32); break;
     case Op::v_ext_: inst.imm = random.below(16); break;
     case Op::v_rev_: {
       const unsigned bytes = 1u << inst.lane;

@@ -18,6 +18,7 @@ bool Stitcher::floating(Value v, const Inst& inst) {
   const unsigned t =
       inst.type == Type::F64 || inst.lane == static_cast<u8>(ir::Width::B8) ? 1 : 0;  // 0 too for v_fwiden, v_fnarrow
   const ir::FpOp f = ir::FpOp::unpack(inst.aux);
+  if (f.nan == ir::NanRule::X86 && floating_x86(v, inst)) return true;
   const auto finish = [&](u8 d, unsigned known = 128) {
     done_all(inst);
     bind(v, d, known);
@@ -84,6 +85,12 @@ bool Stitcher::floating(Value v, const Inst& inst) {
     case Op::fabs_: return sign(id::fabs);
     case Op::v_fneg_: return sign(id::v_fneg);
     case Op::v_fabs_: return sign(id::v_fabs);
+    case Op::v_fcmp_: {
+      const u8 rb = use(inst.args[1]);
+      const u8 d = take(inst.args[0]);
+      emit(id::x_v_fcmp + t * kV2 + d * kVecRegs + rb, 0, inst.imm & 31);
+      return finish(d);
+    }
     case Op::v_fcmpeq_: return two_address(id::v_fcmpeq);
     case Op::v_fcmpgt_: return two_address(id::v_fcmpgt);
     case Op::v_fcmpge_: return two_address(id::v_fcmpge);

@@ -209,6 +209,7 @@ class Stitcher {
   // --- vector.cpp, float.cpp
   bool vector(Value v, const Inst& inst);
   bool floating(Value v, const Inst& inst);
+  bool floating_x86(Value v, const Inst& inst);  // float_x86.cpp: NanRule::X86, the bare instruction
 
   // --- call.cpp
   void call(Value v, const Inst& inst, const ir::Helper& helper);

@@ -1,0 +1,74 @@
+// Floating point with NanRule::X86: the instruction itself. As asm where LLVM's own choice would not be exact: it swaps the
+// operands of additions and multiplications (the first NaN wins) and has no name for minsd, roundsd or cvtsd2si.
+#include "jit/llvm/lowering.h"
+
+namespace kiln::jit {
+
+using namespace ir;
+
+namespace {
+/// Null: the generic lowering is this instruction.
+const char* two_operands(Op op) {
+  switch (op) {
+    case Op::fadd_:
+    case Op::v_fadd_: return "vadd";
+    case Op::fmul_:
+    case Op::v_fmul_: return "vmul";
+    case Op::fmin_:
+    case Op::v_fmin_: return "vmin";
+    case Op::fmax_:
+    case Op::v_fmax_: return "vmax";
+    default: return nullptr;
+  }
+}
+}  // namespace
+
+llvm::Value* RegionLowering::lower_float_x86(const Inst& inst) {
+  const FpOp f = FpOp::unpack(inst.aux);
+  const bool vector = inst.type == Type::V128;
+  auto* type = vector ? static_cast<llvm::Type*>(float_lanes(inst)) : llvm_type(inst.type);
+  const auto operand = [&](unsigned i) { return vector ? b_.CreateBitCast(arg(inst, i), type) : arg(inst, i); };
+  const auto result = [&](LValue r) { return vector ? b_.CreateBitCast(r, llvm_type(Type::V128)) : r; };
+  const auto suffix = [&](bool is64) { return std::string(vector ? "p" : "s") + (is64 ? "d" : "s"); };
+  if (const char* mnemonic = two_operands(inst.op)) {
+    const std::string text = mnemonic + suffix(type->getScalarSizeInBits() == 64) + " $2, $1, $0";
+    return result(strict_asm(text.c_str(), "=x,x,x", type, {operand(0), operand(1)}));
+  }
+  switch (inst.op) {
+    case Op::fma_:
+    case Op::v_fma_: {
+      const std::string text = "vfmadd231" + suffix(type->getScalarSizeInBits() == 64) + " $3, $2, $0";
+      return result(strict_asm(text.c_str(), "=x,0,x,x", type, {operand(2), operand(0), operand(1)}));
+    }
+    case Op::fround_:
+    case Op::v_fround_: {
+      if (f.round == Round::Away) return nullptr;
+      constexpr unsigned kImm[8] = {0, 2, 1, 3, 4, 4, 4, 4};  // by Round
+      const unsigned imm = kImm[static_cast<unsigned>(f.round)] | (f.exact ? 0 : 8);
+      const std::string text = "vround" + suffix(type->getScalarSizeInBits() == 64) + " $$" + std::to_string(imm) +
+                               (vector ? ", $1, $0" : ", $1, $1, $0");
+      return result(strict_asm(text.c_str(), "=x,x", type, {operand(0)}));
+    }
+    case Op::f_to_int_: {
+      const bool from64 = arg_type(inst, 0) == Type::F64;
+      const std::string text = std::string(f.round == Round::Zero ? "vcvtts" : "vcvts") + (from64 ? "d" : "s") + "2si $1, $0";
+      return strict_asm(text.c_str(), "=r,x", llvm_type(inst.type), {arg(inst, 0)});
+    }
+    case Op::v_f_to_int_: {
+      const char* cvt = f.round == Round::Zero ? "vcvtt" : "vcvt";
+      if (type->getScalarSizeInBits() == 32)
+        return result(strict_asm((cvt + std::string("ps2dq $1, $0")).c_str(), "=x,x",
+                                 llvm::VectorType::getInteger(llvm::cast<llvm::VectorType>(type)), {operand(0)}));
+      LValue a = operand(0), r = llvm::PoisonValue::get(llvm::VectorType::getInteger(llvm::cast<llvm::VectorType>(type)));
+      for (u64 i = 0; i < 2; ++i) {
+        LValue lane =
+            strict_asm((cvt + std::string("sd2si $1, $0")).c_str(), "=r,x", b_.getInt64Ty(), {b_.CreateExtractElement(a, i)});
+        r = b_.CreateInsertElement(r, lane, i);
+      }
+      return result(r);
+    }
+    default: return nullptr;
+  }
+}
+
+}  // namespace kiln::jit
