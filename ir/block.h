@@ -97,6 +97,48 @@ constexpr bool sets_sticky_bits(Op op) {
   return (op >= Op::fadd_ && op <= Op::fcmp_unord_) || op == Op::nzcv_fcmp_ || op == Op::flags_fcmp_ ||
          (op >= Op::v_fadd_ && op <= Op::v_fcmpge_);
 }
+/// Lane widths that a vector op takes, bit i = Width i.
+constexpr unsigned lane_widths(Op op) {
+  switch (op) {
+    case Op::v_madd_us_:
+    case Op::v_sad_u_:
+    case Op::v_shuffle_: return 1;
+    case Op::v_mulhi_s_:
+    case Op::v_mulhi_u_:
+    case Op::v_mulhi_round_:
+    case Op::v_madd_s_:
+    case Op::v_permute_lo_:
+    case Op::v_permute_hi_: return 2;
+    case Op::v_mul_even_s_:
+    case Op::v_mul_even_u_:
+    case Op::v_ashr_each_:
+    case Op::v_permute_:
+    case Op::v_int_to_f_widen_:
+    case Op::v_f_to_int_narrow_:
+    case Op::v_fwiden_:
+    case Op::v_fnarrow_: return 4;
+    case Op::v_pack_s_:
+    case Op::v_pack_u_:
+    case Op::v_add_sat_s_:
+    case Op::v_add_sat_u_:
+    case Op::v_sub_sat_s_:
+    case Op::v_sub_sat_u_:
+    case Op::v_avg_u_: return 1 | 2;
+    case Op::v_ashr_by_: return 2 | 4;
+    case Op::v_sign_: return 1 | 2 | 4;
+    case Op::v_shl_by_:
+    case Op::v_lshr_by_:
+    case Op::v_blend_: return 2 | 4 | 8;
+    case Op::v_blendv_: return 1 | 4 | 8;
+    case Op::v_shl_each_:
+    case Op::v_lshr_each_:
+    case Op::v_permute2_: return 4 | 8;
+    default: break;
+  }
+  if (op >= Op::v_widen_lo_s_ && op <= Op::v_narrow_) return 1 | 2 | 4;
+  if (op >= Op::v_min_s_ && op <= Op::v_max_u_) return 1 | 2 | 4;
+  return op >= Op::v_fadd_ && op <= Op::v_fcmpge_ ? 4 | 8 : 15;
+}
 /// Calls fn(Value) for every argument.
 template <class Fn>
 void for_each_arg(const Block& block, const Inst& inst, Fn&& fn) {

@@ -93,6 +93,7 @@ Vec eval_lanes(const Inst& inst, Vec a, Vec b, Vec c) {
     case Op::v_int_to_f_: return op_v_int_to_f<F>(f.is_unsigned, a);
     case Op::v_fwiden_: return op_v_fwiden(rule, a);
     case Op::v_fnarrow_: return op_v_fnarrow(rule, a);
+    case Op::v_f_to_int_narrow_: return op_v_f_to_int_narrow(f, a);
     case Op::v_fcmp_: return op_v_fcmp<F>(inst.imm & 31, a, b);
     case Op::v_fcmpeq_: return fp_map<F>([&](F x, F y) { return fp_mask<F>(op_fcmp_eq(x, y, false)); }, a, b);
     case Op::v_fcmpgt_: return fp_map<F>([&](F x, F y) { return fp_mask<F>(op_fcmp_lt(y, x, true)); }, a, b);

@@ -2,6 +2,7 @@
 // unsigned lane type (u8, u16, u32, u64). Written with the compiler's vector types so that a stencil of one becomes one or a
 // few SSE/AVX instructions; ops with an immediate work for an immediate known only at run time, without a stack frame.
 #pragma once
+#include <limits>
 #include <type_traits>
 #include <utility>
 
@@ -245,6 +246,178 @@ inline Vec op_v_popcnt8(Vec a) {
   const Bytes count = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
   const Bytes low = (Bytes)a & splat_byte(15), high = ((Bytes)a >> 4) & splat_byte(15);
   return (Vec)(shuffle_bytes(count, low) + shuffle_bytes(count, high));
+}
+
+// --- with saturation, high halves, sums of neighbours --------------------------------------------------------------------
+/// fn of each lane, as the wide signed type's values: results are cut to the lane.
+template <class L, class Fn>
+Vec map_lanes(Vec a, Vec b, Fn&& fn) {
+  const auto x = (Lanes<L>)a, y = (Lanes<L>)b;
+  Lanes<L> r{};
+  for (unsigned i = 0; i < kLanes<L>; ++i) r[i] = static_cast<L>(fn(x[i], y[i]));
+  return (Vec)r;
+}
+template <class To>
+constexpr s64 saturate(s64 value) {
+  constexpr s64 kMin = std::numeric_limits<To>::min(), kMax = std::numeric_limits<To>::max();
+  return value < kMin ? kMin : value > kMax ? kMax : value;
+}
+template <class L>
+u64 op_v_movemask(Vec a) {
+  const auto x = (Lanes<L>)a;
+  u64 r = 0;
+  for (unsigned i = 0; i < kLanes<L>; ++i) r |= static_cast<u64>(x[i] >> (sizeof(L) * 8 - 1)) << i;
+  return r;
+}
+/// To: the result's lane, signed or unsigned.
+template <class To>
+Vec pack(Vec a, Vec b) {
+  using From = std::make_signed_t<WiderLane<std::make_unsigned_t<To>>>;
+  const auto x = (Lanes<From>)a, y = (Lanes<From>)b;
+  Lanes<To> r{};
+  constexpr unsigned kHalf = kLanes<From>;
+  for (unsigned i = 0; i < kHalf; ++i)
+    r[i] = static_cast<To>(saturate<To>(x[i])), r[kHalf + i] = static_cast<To>(saturate<To>(y[i]));
+  return (Vec)r;
+}
+template <class L>
+Vec op_v_pack_s(Vec a, Vec b) {
+  return pack<std::make_signed_t<L>>(a, b);
+}
+template <class L>
+Vec op_v_pack_u(Vec a, Vec b) {
+  return pack<L>(a, b);
+}
+template <class L>
+Vec op_v_add_sat_s(Vec a, Vec b) {
+  using S = std::make_signed_t<L>;
+  return map_lanes<S>(a, b, [](s64 x, s64 y) { return saturate<S>(x + y); });
+}
+template <class L>
+Vec op_v_add_sat_u(Vec a, Vec b) {
+  return map_lanes<L>(a, b, [](s64 x, s64 y) { return saturate<L>(x + y); });
+}
+template <class L>
+Vec op_v_sub_sat_s(Vec a, Vec b) {
+  using S = std::make_signed_t<L>;
+  return map_lanes<S>(a, b, [](s64 x, s64 y) { return saturate<S>(x - y); });
+}
+template <class L>
+Vec op_v_sub_sat_u(Vec a, Vec b) {
+  return map_lanes<L>(a, b, [](s64 x, s64 y) { return saturate<L>(x - y); });
+}
+template <class L>
+Vec op_v_avg_u(Vec a, Vec b) {
+  return map_lanes<L>(a, b, [](u64 x, u64 y) { return (x + y + 1) >> 1; });
+}
+inline Vec op_v_mulhi_s(Vec a, Vec b) {
+  return map_lanes<s16>(a, b, [](s64 x, s64 y) { return (x * y) >> 16; });
+}
+inline Vec op_v_mulhi_u(Vec a, Vec b) {
+  return map_lanes<u16>(a, b, [](u64 x, u64 y) { return (x * y) >> 16; });
+}
+inline Vec op_v_mulhi_round(Vec a, Vec b) {
+  return map_lanes<s16>(a, b, [](s64 x, s64 y) { return (x * y + 0x4000) >> 15; });
+}
+inline Vec op_v_mul_even_u(Vec a, Vec b) {
+  return map_lanes<u64>(a, b, [](u64 x, u64 y) { return (x & 0xffffffff) * (y & 0xffffffff); });
+}
+inline Vec op_v_mul_even_s(Vec a, Vec b) {
+  return map_lanes<u64>(a, b, [](u64 x, u64 y) { return s64{static_cast<s32>(x)} * static_cast<s32>(y); });
+}
+inline Vec op_v_madd_s(Vec a, Vec b) {
+  return map_lanes<u32>(a, b, [](u64 x, u64 y) {
+    const auto part = [&](unsigned shift) { return s64{static_cast<s16>(x >> shift)} * static_cast<s16>(y >> shift); };
+    return part(0) + part(16);
+  });
+}
+inline Vec op_v_madd_us(Vec a, Vec b) {
+  return map_lanes<u16>(a, b, [](u64 x, u64 y) {
+    const auto part = [&](unsigned shift) { return s64{static_cast<u8>(x >> shift)} * static_cast<s8>(y >> shift); };
+    return saturate<s16>(part(0) + part(8));
+  });
+}
+inline Vec op_v_sad_u(Vec a, Vec b) {
+  return map_lanes<u64>(a, b, [](u64 x, u64 y) {
+    u64 sum = 0;
+    for (unsigned shift = 0; shift < 64; shift += 8) {
+      const int difference = static_cast<u8>(x >> shift) - static_cast<u8>(y >> shift);
+      sum += static_cast<u64>(difference < 0 ? -difference : difference);
+    }
+    return sum;
+  });
+}
+template <class L>
+Vec op_v_sign(Vec a, Vec b) {
+  using S = std::make_signed_t<L>;
+  return map_lanes<S>(a, b, [](s64 x, s64 y) { return y < 0 ? -x : y == 0 ? 0 : x; });
+}
+
+// --- shifts by vectors -----------------------------------------------------------------------------------------------------
+template <class L>
+Vec op_v_shl_by(Vec a, Vec b) {
+  return op_v_shl<L>(a, static_cast<u64>(b[0]));
+}
+template <class L>
+Vec op_v_lshr_by(Vec a, Vec b) {
+  return op_v_lshr<L>(a, static_cast<u64>(b[0]));
+}
+template <class L>
+Vec op_v_ashr_by(Vec a, Vec b) {
+  return op_v_ashr<L>(a, static_cast<u64>(b[0]));
+}
+template <class L>
+Vec op_v_shl_each(Vec a, Vec b) {
+  return map_lanes<L>(a, b, [](L x, L y) { return y >= sizeof(L) * 8 ? L{0} : static_cast<L>(x << y); });
+}
+template <class L>
+Vec op_v_lshr_each(Vec a, Vec b) {
+  return map_lanes<L>(a, b, [](L x, L y) { return y >= sizeof(L) * 8 ? L{0} : static_cast<L>(x >> y); });
+}
+inline Vec op_v_ashr_each(Vec a, Vec b) {
+  return map_lanes<u32>(a, b, [](u32 x, u32 y) { return static_cast<s32>(x) >> (y > 31 ? 31 : y); });
+}
+
+// --- permutations by immediates ----------------------------------------------------------------------------------------
+inline Vec op_v_permute(Vec a, u64 imm) {
+  const auto x = (Lanes<u32>)a;
+  return (Vec)Lanes<u32>{x[imm & 3], x[(imm >> 2) & 3], x[(imm >> 4) & 3], x[(imm >> 6) & 3]};
+}
+/// Four 16-bit lanes.
+inline u64 permute_half(u64 half, u64 imm) {
+  u64 r = 0;
+  for (unsigned i = 0; i < 4; ++i) r |= ((half >> (16 * ((imm >> (2 * i)) & 3))) & 0xffff) << (16 * i);
+  return r;
+}
+inline Vec op_v_permute_lo(Vec a, u64 imm) {
+  return Vec{static_cast<long long>(permute_half(static_cast<u64>(a[0]), imm)), a[1]};
+}
+inline Vec op_v_permute_hi(Vec a, u64 imm) {
+  return Vec{a[0], static_cast<long long>(permute_half(static_cast<u64>(a[1]), imm))};
+}
+template <class L>
+Vec op_v_permute2(Vec a, Vec b, u64 imm) {
+  if constexpr (sizeof(L) == 8) return Vec{a[imm & 1], b[(imm >> 1) & 1]};
+  const auto x = (Lanes<u32>)a, y = (Lanes<u32>)b;
+  return (Vec)Lanes<u32>{x[imm & 3], x[(imm >> 2) & 3], y[(imm >> 4) & 3], y[(imm >> 6) & 3]};
+}
+template <class L>
+Vec op_v_blend(Vec a, Vec b, u64 imm) {
+  Lanes<L> x = (Lanes<L>)a;
+  for (unsigned i = 0; i < kLanes<L>; ++i)
+    if (bit(imm, i)) x[i] = ((Lanes<L>)b)[i];
+  return (Vec)x;
+}
+template <class L>
+Vec op_v_blendv(Vec a, Vec b, Vec c) {
+  using S = std::make_signed_t<L>;
+  return op_v_bsl((Vec)((Lanes<S>)c < Lanes<S>{}), b, a);
+}
+inline Vec op_v_shuffle(Vec a, Vec b) { return (Vec)shuffle_bytes((Bytes)a, (Bytes)b); }
+inline Vec op_v_int_to_f_widen(Vec a) {
+  using Doubles = double __attribute__((vector_size(16)));
+  const auto x = (Lanes<s32>)a;
+  return (Vec)Doubles{static_cast<double>(x[0]), static_cast<double>(x[1])};
 }
 
 }  // namespace kiln::ir

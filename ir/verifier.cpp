@@ -150,6 +150,7 @@ class Verifier {
     if (op == Op::v_to_f_) return is_scalar_float(t) ? "" : bad();
     if (op == Op::f_to_v_) return t == Type::V128 && is_scalar_float(type_of(inst, 0)) ? "" : bad();
     if (op == Op::v_extract_) return is_word(t) ? "" : bad();
+    if (op == Op::v_movemask_) return {};  // the signature says it all
     if (op >= Op::v_low64_ && op <= Op::v_fcmpge_) return t == Type::V128 ? "" : bad();
     if (op == Op::load_ || op == Op::store_ || op == Op::atomic_rmw_ || op == Op::atomic_cas_) return check_memory(inst);
     return {};
@@ -184,11 +185,7 @@ class Verifier {
     if (op < Op::v_low64_ || op > Op::v_fcmpge_) return {};
     if (inst.lane > static_cast<u8>(Width::B8)) return "no such lane width";
     const unsigned lane_bytes = 1u << inst.lane, lanes = 16 / lane_bytes;
-    const bool widens = op >= Op::v_widen_lo_s_ && op <= Op::v_narrow_;
-    if (widens && lane_bytes == 8) return "lanes of 1, 2 or 4 bytes only";
-    if (op >= Op::v_min_s_ && op <= Op::v_max_u_ && lane_bytes == 8) return "lanes of 1, 2 or 4 bytes only";
-    if (op >= Op::v_fadd_ && lane_bytes < 4) return "lanes of 4 or 8 bytes only";
-    if ((op == Op::v_fwiden_ || op == Op::v_fnarrow_) && lane_bytes != 4) return "lanes of 4 bytes only";
+    if ((lane_widths(op) & lane_bytes) == 0) return "not for lanes of this width";
     if (op == Op::v_fcmp_ && inst.imm >= 32) return "no such predicate";
     if (op == Op::v_f_to_int_ && inst.imm > 8 * lane_bytes) return "imm out of range";
     if (op == Op::v_ext_) return inst.imm < 16 ? "" : "imm out of range";

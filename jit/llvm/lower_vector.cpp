@@ -37,6 +37,12 @@ llvm::Value* RegionLowering::lower_vector(const Inst& inst) {
     auto* wide = FixedVectorType::get(b_.getIntNTy(2 * bits), count / 2);
     return done(sign ? b_.CreateSExt(half, wide) : b_.CreateZExt(half, wide));
   };
+  // An instruction of the host on two operands with lanes of `operand_bits` (the second of a variable shift: the whole
+  // register).
+  auto host = [&](Intrinsic::ID id, unsigned operand_bits) {
+    auto* operand = FixedVectorType::get(b_.getIntNTy(operand_bits), 128 / operand_bits);
+    return done(b_.CreateIntrinsic(id, {}, {b_.CreateBitCast(raw(0), operand), b_.CreateBitCast(raw(1), operand)}));
+  };
   auto shift = [&](Instruction::BinaryOps op) -> LValue {
     u64 n = inst.imm;
     if (n >= bits) {
@@ -118,6 +124,69 @@ llvm::Value* RegionLowering::lower_vector(const Inst& inst) {
       SmallVector<int, 16> mask;
       for (unsigned i = 0; i < count; ++i) mask.push_back(static_cast<int>(i < count / 2 ? i : count / 2));
       return done(b_.CreateShuffleVector(half, ConstantAggregateZero::get(half->getType()), mask));
+    }
+    case Op::v_movemask_:
+      return b_.CreateZExt(b_.CreateBitCast(b_.CreateICmpSLT(lanes(0), ConstantAggregateZero::get(type)), b_.getIntNTy(count)),
+                           b_.getInt32Ty());
+    case Op::v_pack_s_: return host(bits == 8 ? Intrinsic::x86_sse2_packsswb_128 : Intrinsic::x86_sse2_packssdw_128, 2 * bits);
+    case Op::v_pack_u_: return host(bits == 8 ? Intrinsic::x86_sse2_packuswb_128 : Intrinsic::x86_sse41_packusdw, 2 * bits);
+    case Op::v_add_sat_s_: return binary(Intrinsic::sadd_sat);
+    case Op::v_add_sat_u_: return binary(Intrinsic::uadd_sat);
+    case Op::v_sub_sat_s_: return binary(Intrinsic::ssub_sat);
+    case Op::v_sub_sat_u_: return binary(Intrinsic::usub_sat);
+    case Op::v_avg_u_: return host(bits == 8 ? Intrinsic::x86_sse2_pavg_b : Intrinsic::x86_sse2_pavg_w, bits);
+    case Op::v_mulhi_s_: return host(Intrinsic::x86_sse2_pmulh_w, 16);
+    case Op::v_mulhi_u_: return host(Intrinsic::x86_sse2_pmulhu_w, 16);
+    case Op::v_mulhi_round_: return host(Intrinsic::x86_ssse3_pmul_hr_sw_128, 16);
+    case Op::v_mul_even_s_: {
+      const auto low = [&](unsigned i) { return b_.CreateAShr(b_.CreateShl(raw(i), 32), 32); };
+      return b_.CreateMul(low(0), low(1));
+    }
+    case Op::v_mul_even_u_: {
+      const auto low = [&](unsigned i) { return b_.CreateAnd(raw(i), ConstantInt::get(v128, 0xffffffff)); };
+      return b_.CreateMul(low(0), low(1));
+    }
+    case Op::v_madd_s_: return host(Intrinsic::x86_sse2_pmadd_wd, 16);
+    case Op::v_madd_us_: return host(Intrinsic::x86_ssse3_pmadd_ub_sw_128, 8);
+    case Op::v_sad_u_: return host(Intrinsic::x86_sse2_psad_bw, 8);
+    case Op::v_sign_:
+      return host(bits == 8    ? Intrinsic::x86_ssse3_psign_b_128
+                  : bits == 16 ? Intrinsic::x86_ssse3_psign_w_128
+                               : Intrinsic::x86_ssse3_psign_d_128,
+                  bits);
+    case Op::v_shl_by_:
+      return host(bits == 16   ? Intrinsic::x86_sse2_psll_w
+                  : bits == 32 ? Intrinsic::x86_sse2_psll_d
+                               : Intrinsic::x86_sse2_psll_q,
+                  bits);
+    case Op::v_lshr_by_:
+      return host(bits == 16   ? Intrinsic::x86_sse2_psrl_w
+                  : bits == 32 ? Intrinsic::x86_sse2_psrl_d
+                               : Intrinsic::x86_sse2_psrl_q,
+                  bits);
+    case Op::v_ashr_by_: return host(bits == 16 ? Intrinsic::x86_sse2_psra_w : Intrinsic::x86_sse2_psra_d, bits);
+    case Op::v_shl_each_: return host(bits == 32 ? Intrinsic::x86_avx2_psllv_d : Intrinsic::x86_avx2_psllv_q, bits);
+    case Op::v_lshr_each_: return host(bits == 32 ? Intrinsic::x86_avx2_psrlv_d : Intrinsic::x86_avx2_psrlv_q, bits);
+    case Op::v_ashr_each_: return host(Intrinsic::x86_avx2_psrav_d, bits);
+    case Op::v_permute_: return shuffle([&](unsigned i) { return (inst.imm >> (2 * i)) & 3; });
+    case Op::v_permute_lo_: return shuffle([&](unsigned i) { return i < 4 ? (inst.imm >> (2 * i)) & 3 : i; });
+    case Op::v_permute_hi_: return shuffle([&](unsigned i) { return i < 4 ? i : 4 + ((inst.imm >> (2 * (i - 4))) & 3); });
+    case Op::v_permute2_:
+      return shuffle([&](unsigned i) {
+        const unsigned field = count == 4 ? (inst.imm >> (2 * i)) & 3 : (inst.imm >> i) & 1;
+        return i < count / 2 ? field : count + field;
+      });
+    case Op::v_blend_: return shuffle([&](unsigned i) { return bit(inst.imm, i) ? count + i : i; });
+    case Op::v_blendv_:
+      return done(b_.CreateSelect(b_.CreateICmpSLT(lanes(2), ConstantAggregateZero::get(type)), lanes(1), lanes(0)));
+    case Op::v_shuffle_: return host(Intrinsic::x86_ssse3_pshuf_b_128, 8);
+    case Op::v_int_to_f_widen_: {
+      LValue low = b_.CreateShuffleVector(lanes(0), {0, 1});
+      return done(b_.CreateSIToFP(low, FixedVectorType::get(b_.getDoubleTy(), 2)));
+    }
+    case Op::v_f_to_int_narrow_: {
+      const bool truncate = FpOp::unpack(inst.aux).round == Round::Zero;
+      return strict_asm(truncate ? "vcvttpd2dqx $1, $0" : "vcvtpd2dqx $1, $0", "=x,x", v128, {raw(0)});
     }
     case Op::v_popcnt8_: return done(b_.CreateUnaryIntrinsic(Intrinsic::ctpop, b_.CreateBitCast(raw(0), bytes)));
     default: return nullptr;

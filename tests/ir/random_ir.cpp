@@ -83,7 +83,7 @@ FpOp random_fp(Random& random, Op op) {
   constexpr NanRule kRules[] = {NanRule::ArmPropagate, NanRule::ArmPropagate, NanRule::ArmDefault, NanRule::X86};
   f.nan = random.pick(kRules);
   f.round = Round::Dynamic;
-  if (op == Op::fround_ || op == Op::f_to_int_ || op == Op::v_fround_ || op == Op::v_f_to_int_) {
+  if (op == Op::fround_ || op == Op::f_to_int_ || op == Op::v_fround_ || op == Op::v_f_to_int_ || op == Op::v_f_to_int_narrow_) {
     constexpr Round kRounds[] = {Round::Nearest, Round::Up, Round::Down, Round::Zero, Round::Away, Round::Dynamic};
     f.round = random.pick(kRounds);
   }
@@ -162,12 +162,8 @@ OpCase random_case(Random& random, Op op) {
               : signature[0] == 'L' ? Type::I64
                                     : result_type(random, op);
   if (op >= Op::v_low64_ && op <= Op::v_fcmpge_) {
-    unsigned low = 0, high = 3;
-    if (op >= Op::v_widen_lo_s_ && op <= Op::v_narrow_) high = 2;
-    if (op >= Op::v_min_s_ && op <= Op::v_max_u_) high = 2;
-    if (op >= Op::v_fadd_) low = 2;
-    if (op == Op::v_fwiden_ || op == Op::v_fnarrow_) high = 2;
-    inst.lane = static_cast<u8>(low + random.below(high - low + 1));
+    do inst.lane = static_cast<u8>(random.below(4));
+    while (!bit(lane_widths(op), inst.lane));
     if (op == Op::v_extract_ && inst.lane == 3) inst.type = Type::I64;
   }
   Type free = Type::Void, word = Type::Void;
@@ -212,6 +208,11 @@ OpCase random_case(Random& random, Op op) {
     case Op::v_f_to_int_: inst.imm = random.chance(50) ? 0 : random.below((8u << inst.lane) + 1); break;
     case Op::v_fcmp_: inst.imm = random.below(32); break;
     case Op::v_ext_: inst.imm = random.below(16); break;
+    case Op::v_permute_:
+    case Op::v_permute_lo_:
+    case Op::v_permute_hi_:
+    case Op::v_permute2_:
+    case Op::v_blend_: inst.imm = random.below(256); break;
     case Op::v_rev_: {
       const unsigned bytes = 1u << inst.lane;
       do inst.imm = u64{2} << random.below(4);

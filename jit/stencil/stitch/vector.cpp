@@ -31,6 +31,25 @@ bool Stitcher::vector(Value v, const Inst& inst) {
     emit(vv(family, d, ra), a, b);
     return finish(d);
   };
+  // The n-th of a family's lane widths.
+  const auto nth_lane = [&](u32 family, unsigned n) { return family + n * kVecRegs * kVecRegs; };
+  const auto two_imm = [&](u32 family, u64 imm) {
+    const u8 rb = use(inst.args[1]);
+    const u8 d = take(inst.args[0]);
+    emit(vv(family, d, rb), 0, imm);
+    return finish(d);
+  };
+  // d = op of operand n, the other one being a constant
+  const auto one_of = [&](u32 family, unsigned n, u64 imm) {
+    const u8 ra = use(inst.args[n]);
+    const u8 d = dies(inst.args[n]) ? ra : fresh(Vec);
+    emit(vv(family, d, ra), 0, imm);
+    return finish(d);
+  };
+  const auto is_zero = [&](Value a) {
+    const Inst* maker = root(a) < block_->insts.size() ? &(*block_)[root(a)] : nullptr;
+    return maker && maker->op == Op::vconst_ && maker->imm == 0 && maker->imm2 == 0;
+  };
   const auto shift = [&](u32 family, bool arithmetic) {
     const u64 bits = 8u << lane;
     u64 count = inst.imm;
@@ -94,6 +113,10 @@ bool Stitcher::vector(Value v, const Inst& inst) {
     case Op::v_trn_even_: return two(by_lane(id::v_trn_even));
     case Op::v_trn_odd_: return two(by_lane(id::v_trn_odd));
     case Op::v_ext_: {
+      // With a zero vector: a shift of the whole register (and none of v_ext's two operands to be made).
+      const unsigned n = inst.imm & 15;
+      if (is_zero(inst.args[1])) return one_of(id::v_bytes_down, 0, n);
+      if (n != 0 && is_zero(inst.args[0])) return one_of(id::v_bytes_up, 1, 16 - n);
       const u8 rb = use(inst.args[1]);
       const u8 d = take(inst.args[0]);
       emit(vv(id::v_ext, d, rb), 0, inst.imm & 15);
@@ -124,6 +147,19 @@ bool Stitcher::vector(Value v, const Inst& inst) {
       return finish(d);
     }
     case Op::v_insert_lane_: {
+      if (lane >= 2) {
+        // The low lane of a scalar result is taken from its register, whatever stands above.
+        Value b = inst.args[1];
+        const bool scalar =
+            inst.imm2 == 0 && deferred(b, Op::f_to_v_) && ir::type_bits(type_of((*block_)[root(b)].args[0])) >= (8u << lane);
+        const u8 rb = use(scalar ? (*block_)[root(b)].args[0] : b);
+        const u8 d = take(inst.args[0]);
+        const u64 to = inst.imm & 3, from = inst.imm2 & 3;
+        if (to == from) emit(id::v_blend + ((lane - 1) * kVecRegs + d) * kVecRegs + rb, 0, u64{1} << to);
+        else if (lane == 2) emit(id::v_insert_lane + d * kVecRegs + rb, 0, from << 6 | to << 4);
+        else emit(id::v_insert_lane + ((to == 0 ? 1 : 2) * kVecRegs + d) * kVecRegs + rb, 0, to == 0 ? from | 2 : from << 1);
+        return finish(d);
+      }
       // Through an integer register: pextr, pinsr.
       const unsigned mask = (16u >> lane) - 1;
       const u8 rb = use(inst.args[1]);
@@ -139,6 +175,51 @@ bool Stitcher::vector(Value v, const Inst& inst) {
     case Op::v_widen_hi_u_: return one(by_lane(id::v_widen_hi_u));
     case Op::v_narrow_: return one(by_lane(id::v_narrow));
     case Op::v_popcnt8_: return one(id::v_popcnt8);
+    case Op::v_movemask_: {
+      const u8 ra = use(inst.args[0]);
+      const u8 d = fresh(Int);
+      emit(id::v_movemask + (lane * kIntRegs + d) * kVecRegs + ra);
+      done_all(inst);
+      bind(v, d, 16u >> lane);
+      return true;
+    }
+    case Op::v_pack_s_: return two(nth_lane(id::v_pack_s, lane));
+    case Op::v_pack_u_: return two(nth_lane(id::v_pack_u, lane));
+    case Op::v_add_sat_s_: return two(nth_lane(id::v_add_sat_s, lane), true);
+    case Op::v_add_sat_u_: return two(nth_lane(id::v_add_sat_u, lane), true);
+    case Op::v_sub_sat_s_: return two(nth_lane(id::v_sub_sat_s, lane));
+    case Op::v_sub_sat_u_: return two(nth_lane(id::v_sub_sat_u, lane));
+    case Op::v_avg_u_: return two(nth_lane(id::v_avg_u, lane), true);
+    case Op::v_mulhi_s_: return two(id::v_mulhi_s, true);
+    case Op::v_mulhi_u_: return two(id::v_mulhi_u, true);
+    case Op::v_mulhi_round_: return two(id::v_mulhi_round, true);
+    case Op::v_mul_even_s_: return two(id::v_mul_low_s, true);
+    case Op::v_mul_even_u_: return two(id::v_mul_low_u, true);
+    case Op::v_madd_s_: return two(id::v_madd_s, true);
+    case Op::v_madd_us_: return two(id::v_madd_us);
+    case Op::v_sad_u_: return two(id::v_sad_u, true);
+    case Op::v_sign_: return two(nth_lane(id::v_sign, lane));
+    case Op::v_shl_by_: return two(nth_lane(id::v_shl_by, lane - 1));
+    case Op::v_lshr_by_: return two(nth_lane(id::v_lshr_by, lane - 1));
+    case Op::v_ashr_by_: return two(nth_lane(id::v_ashr_by, lane - 1));
+    case Op::v_shl_each_: return two(nth_lane(id::v_shl_each, lane - 2));
+    case Op::v_lshr_each_: return two(nth_lane(id::v_lshr_each, lane - 2));
+    case Op::v_ashr_each_: return two(id::v_ashr_each);
+    case Op::v_shuffle_: return two(id::v_shuffle);
+    case Op::v_permute_: return one(id::v_permute, 0, inst.imm & 255);
+    case Op::v_permute_lo_: return one(id::v_permute_lo, 0, inst.imm & 255);
+    case Op::v_permute_hi_: return one(id::v_permute_hi, 0, inst.imm & 255);
+    case Op::v_permute2_: return two_imm(nth_lane(id::v_permute2, lane - 2), inst.imm & (lane == 3 ? 3 : 255));
+    case Op::v_blend_: return two_imm(nth_lane(id::v_blend, lane - 1), inst.imm & ((1u << (16u >> lane)) - 1));
+    case Op::v_blendv_: {
+      const u8 rb = use(inst.args[1]), rc = use(inst.args[2]);
+      const u8 d = take(inst.args[0]);
+      emit(id::v_blendv + (((lane == 0 ? 0 : lane - 1) * kVecRegs + d) * kVecRegs + rb) * kVecRegs + rc);
+      return finish(d);
+    }
+    case Op::v_int_to_f_widen_: return one(id::v_int_to_f_widen);
+    case Op::v_f_to_int_narrow_:
+      return one(nth_lane(id::v_f_to_int_narrow, ir::FpOp::unpack(inst.aux).round == ir::Round::Zero ? 1 : 0));
     default: return false;
   }
 }
