@@ -95,7 +95,7 @@ inline u32 effects_of(const Inst& inst) {
 constexpr bool sets_sticky_bits(Op op) {
   if (op == Op::fneg_ || op == Op::fabs_ || op == Op::v_fneg_ || op == Op::v_fabs_) return false;
   return (op >= Op::fadd_ && op <= Op::fcmp_unord_) || op == Op::nzcv_fcmp_ || op == Op::flags_fcmp_ ||
-         (op >= Op::v_fadd_ && op <= Op::v_fcmpge_);
+         op == Op::eimage_fcmp_ || op == Op::eflags_fcmp_ || (op >= Op::v_fadd_ && op <= Op::v_fcmpge_);
 }
 /// Lane widths that a vector op takes, bit i = Width i.
 constexpr unsigned lane_widths(Op op) {

@@ -69,6 +69,15 @@ class Builder {
   Value flags_image(Value a) { return emit(Op::flags_image_, Type::Flags, {a}); }
   Value flags_select(Value c, Value a, Value b) { return emit(Op::flags_select_, Type::Flags, {c, a, b}); }
   Value flags_fcmp(Value a, Value b, bool signalling) { return emit(Op::flags_fcmp_, Type::Flags, {a, b}, 0, 0, signalling); }
+  // x86: only the operands' low bits count; i64 for B8, else i32.
+  Value eflags_add(Width w, Value a, Value b) { return emit(Op::eflags_add_, Type::Flags, {a, b}, 0, 0, 0, static_cast<u8>(w)); }
+  Value eflags_sub(Width w, Value a, Value b) { return emit(Op::eflags_sub_, Type::Flags, {a, b}, 0, 0, 0, static_cast<u8>(w)); }
+  Value eflags_logic(Width w, Value a) { return emit(Op::eflags_logic_, Type::Flags, {a}, 0, 0, 0, static_cast<u8>(w)); }
+  /// N, Z and P of `a`; C, V and A as they stand in `image` (an i32).
+  Value eflags_result(Width w, Value a, Value image) {
+    return emit(Op::eflags_result_, Type::Flags, {a, image}, 0, 0, 0, static_cast<u8>(w));
+  }
+  Value eflags_fcmp(Value a, Value b, bool signalling) { return emit(Op::eflags_fcmp_, Type::Flags, {a, b}, 0, 0, signalling); }
   Value flags_value(Value f) { return emit(Op::flags_value_, Type::I32, {f}); }
   Value cond(Value f, Cond c) { return emit(Op::cond_, Type::I1, {f}, 0, 0, static_cast<u32>(c)); }
 

@@ -87,6 +87,15 @@ bool eval_integer(const Inst& inst, const Type* types, const Datum* args, u64& r
         return op_nzcv_adc<T>(static_cast<T>(a), static_cast<T>(b), (args[2].i & 1) != 0);
       });
       return true;
+    case Op::eimage_add_:
+      result = by_width(static_cast<Width>(inst.lane), [&]<class T>(T) { return op_eimage_add(static_cast<T>(a), static_cast<T>(b)); });
+      return true;
+    case Op::eimage_sub_:
+      result = by_width(static_cast<Width>(inst.lane), [&]<class T>(T) { return op_eimage_sub(static_cast<T>(a), static_cast<T>(b)); });
+      return true;
+    case Op::eimage_logic_:
+      result = by_width(static_cast<Width>(inst.lane), [&]<class T>(T) { return op_eimage_logic(static_cast<T>(a)); });
+      return true;
     case Op::bitcast_:
       result = from_bits(inst.type == Type::I32 || inst.type == Type::F32 ? Type::I32 : Type::I64, args[0]);
       return true;
@@ -96,7 +105,8 @@ bool eval_integer(const Inst& inst, const Type* types, const Datum* args, u64& r
 }
 
 bool is_fp_op(Op op) {
-  return (op >= Op::fadd_ && op <= Op::fcmp_unord_) || (op >= Op::v_fadd_ && op <= Op::v_fcmpge_) || op == Op::nzcv_fcmp_;
+  return (op >= Op::fadd_ && op <= Op::fcmp_unord_) || (op >= Op::v_fadd_ && op <= Op::v_fcmpge_) || op == Op::nzcv_fcmp_ ||
+         op == Op::eimage_fcmp_;
 }
 
 Datum eval_pure(const Inst& inst, const Type* arg_types, const Datum* args) {

@@ -60,6 +60,7 @@ Datum eval_from(const Inst& inst, const Datum* args) {
     case Op::fcmp_lt_: return make_int(op_fcmp_lt(a, get<F>(args[1]), signalling));
     case Op::fcmp_le_: return make_int(op_fcmp_le(a, get<F>(args[1]), signalling));
     case Op::fcmp_unord_: return make_int(op_fcmp_unord(a, get<F>(args[1]), signalling));
+    case Op::eimage_fcmp_: return make_int(op_eimage_fcmp(a, get<F>(args[1]), signalling));
     default: return make_int(op_nzcv_fcmp(a, get<F>(args[1]), signalling));
   }
 }
@@ -121,7 +122,7 @@ Datum eval_fp(const Inst& inst, const Type* types, const Datum* args) {
     const NanRule rule = FpOp::unpack(inst.aux).nan;
     return single ? make(op_fcvt(rule, args[0].f32)) : make(op_fcvt(rule, args[0].f64));
   }
-  if (inst.op == Op::f_to_int_ || inst.type == Type::I1 || inst.op == Op::nzcv_fcmp_)
+  if (inst.op == Op::f_to_int_ || inst.type == Type::I1 || inst.op == Op::nzcv_fcmp_ || inst.op == Op::eimage_fcmp_)
     return single ? eval_from<float>(inst, args) : eval_from<double>(inst, args);
   return single ? eval_same<float>(inst, args) : eval_same<double>(inst, args);
 }

@@ -11,8 +11,8 @@
 
 namespace kiln::ir {
 
-bool cond_holds(Cond cond, u32 nzcv) {
-  const bool n = (nzcv & kN) != 0, z = (nzcv & kZ) != 0, c = (nzcv & kC) != 0, v = (nzcv & kV) != 0;
+bool cond_holds(Cond cond, u32 image) {
+  const bool n = (image & kN) != 0, z = (image & kZ) != 0, c = (image & kC) != 0, v = (image & kV) != 0;
   switch (cond) {
     case Cond::Eq: return z;
     case Cond::Ne: return !z;
@@ -31,9 +31,8 @@ bool cond_holds(Cond cond, u32 nzcv) {
     case Cond::Al: return true;
     case Cond::Be: return c || z;
     case Cond::Nbe: return !c && !z;
-    // Parity is not among N Z C V: the x86 frontend, when it comes, brings its own image.
-    case Cond::Pe: return false;
-    case Cond::Po: return true;
+    case Cond::Pe: return (image & kP) != 0;
+    case Cond::Po: return (image & kP) == 0;
   }
   return true;
 }
@@ -41,20 +40,24 @@ bool cond_holds(Cond cond, u32 nzcv) {
 u32 flags_value(FlagsKind kind, u64 a, u64 b) {
   const u32 a32 = static_cast<u32>(a), b32 = static_cast<u32>(b);
   switch (kind) {
-    case FlagsKind::Image: return a32 & kNzcv;
+    case FlagsKind::Image: return a32 & kImageBits;
     case FlagsKind::Add32: return op_nzcv_add(a32, b32);
     case FlagsKind::Add64: return op_nzcv_add(a, b);
     case FlagsKind::Sub32: return op_nzcv_sub(a32, b32);
     case FlagsKind::Sub64: return op_nzcv_sub(a, b);
     case FlagsKind::Logic32: return nzcv_logic(a32);
     case FlagsKind::Logic64: return nzcv_logic(a);
-    // x86: C is the borrow. Narrow operands are compared at the top of a word, where the sign and the borrow are the same.
-    case FlagsKind::SubBorrow8: return op_nzcv_sub(a32 << 24, b32 << 24) ^ kC;
-    case FlagsKind::SubBorrow16: return op_nzcv_sub(a32 << 16, b32 << 16) ^ kC;
-    case FlagsKind::SubBorrow32: return op_nzcv_sub(a32, b32) ^ kC;
-    case FlagsKind::SubBorrow64: return op_nzcv_sub(a, b) ^ kC;
+    default: break;
   }
-  return 0;
+  if (!is_x86(kind)) return 0;
+  return by_width(width_of(kind), [&]<class T>(T) {
+    switch (byte_kind(kind)) {
+      case FlagsKind::EAdd8: return op_eimage_add(static_cast<T>(a), static_cast<T>(b));
+      case FlagsKind::ESub8: return op_eimage_sub(static_cast<T>(a), static_cast<T>(b));
+      case FlagsKind::ELogic8: return op_eimage_logic(static_cast<T>(a));
+      default: return eimage_result(static_cast<T>(a), b32);
+    }
+  });
 }
 
 namespace {
@@ -125,6 +128,7 @@ void make_flags(const Block& block, const Inst& inst, Cell* cells, Cell& out) {
     out.d.i = a;
     out.flags_b = b;
   };
+  if (makes_record(inst.op)) return set(kind_made_by(inst, type(0)), arg(0).d.i, inst.args[1] == kNoValue ? 0 : arg(1).d.i);
   switch (inst.op) {
     case Op::flags_add_: return set(add_kind(type(0) == Type::I64), arg(0).d.i, arg(1).d.i);
     case Op::flags_sub_: return set(sub_kind(type(0) == Type::I64), arg(0).d.i, arg(1).d.i);
@@ -134,6 +138,13 @@ void make_flags(const Block& block, const Inst& inst, Cell* cells, Cell& out) {
       const bool carry = (arg(2).d.i & 1) != 0;
       const u64 a = arg(0).d.i, b = arg(1).d.i;
       return set(FlagsKind::Image,
+    case Op::eflags_fcmp_: {
+      const bool signalling = (inst.aux & 1) != 0;
+      return set(FlagsKind::Image,
+                 type(0) == Type::F32 ? op_eimage_fcmp(arg(0).d.f32, arg(1).d.f32, signalling)
+                                      : op_eimage_fcmp(arg(0).d.f64, arg(1).d.f64, signalling),
+                 0);
+    }
                  type(0) == Type::I64 ? op_nzcv_adc(a, b, carry) : op_nzcv_adc(static_cast<u32>(a), static_cast<u32>(b), carry),
                  0);
     }
@@ -179,7 +190,12 @@ static void run(const Block& block, CpuState* state, AccessObserver* observer) {
       case Op::flags_logic_:
       case Op::flags_image_:
       case Op::flags_select_:
-      case Op::flags_fcmp_: make_flags(block, inst, cells, out); break;
+      case Op::flags_fcmp_:
+      case Op::eflags_add_:
+      case Op::eflags_sub_:
+      case Op::eflags_logic_:
+      case Op::eflags_result_:
+      case Op::eflags_fcmp_: make_flags(block, inst, cells, out); break;
       case Op::flags_value_: {
         const Cell& flags = cells[inst.args[0]];
         out.d.i = flags_value(flags.kind, flags.d.i, flags.flags_b);

@@ -17,10 +17,10 @@ union alignas(16) Datum {
 /// Also what the tiers call for ops that they have no code of their own for.
 Datum eval_pure(const Inst& inst, const Type* arg_types, const Datum* args);
 
-/// N Z C V in bits 31..28 of a flags record.
+/// The image of a flags record: N Z C V in bits 31..28, of x86's kinds and images P in bit 2 and A in bit 4, other bits zero.
 u32 flags_value(FlagsKind kind, u64 a, u64 b);
-/// Predicate over N Z C V in bits 31..28.
-bool cond_holds(Cond cond, u32 nzcv);
+/// Predicate over an image.
+bool cond_holds(Cond cond, u32 image);
 
 /// Sees the guest's accesses before they happen: `host` is the address in Kiln's memory. Those made inside helpers are not reported.
 class AccessObserver {

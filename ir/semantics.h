@@ -229,4 +229,42 @@ constexpr u32 nzcv_logic(T a) {
   return make_nzcv(a, false, false);
 }
 
+// --- x86 flags: the same with P in bit 2 and A in bit 4, as EFLAGS has them; T is u8, u16, u32 or u64 --------------------
+inline constexpr u32 kP = 1u << 2, kA = 1u << 4;
+inline constexpr u32 kImageBits = kNzcv | kP | kA;  // what of an image counts
+
+template <class T>
+constexpr u32 make_eimage(T result, bool carry, bool overflow, bool adjust) {
+  const bool even = (__builtin_popcount(static_cast<u8>(result)) & 1) == 0;
+  return make_nzcv(result, carry, overflow) | (even ? kP : 0) | (adjust ? kA : 0);
+}
+template <class T>
+constexpr u32 op_eimage_add(T a, T b) {
+  const T r = static_cast<T>(a + b);
+  return make_eimage(r, r < a, (((a ^ r) & (b ^ r)) >> (kBitsOf<T> - 1)) != 0, ((a ^ b ^ r) & 16) != 0);
+}
+template <class T>
+constexpr u32 op_eimage_sub(T a, T b) {
+  const T r = static_cast<T>(a - b);
+  return make_eimage(r, a < b, (((a ^ b) & (a ^ r)) >> (kBitsOf<T> - 1)) != 0, ((a ^ b ^ r) & 16) != 0);
+}
+template <class T>
+constexpr u32 op_eimage_logic(T a) {
+  return make_eimage(a, false, false, false);
+}
+template <class T>
+constexpr u32 eimage_result(T a, u32 image) {
+  return make_eimage(a, false, false, false) | (image & (kC | kV | kA));
+}
+/// Calls fn(T{}) with the unsigned type of `width` (B1 … B8).
+template <class Fn>
+constexpr auto by_width(Width width, Fn&& fn) {
+  switch (width) {
+    case Width::B1: return fn(u8{});
+    case Width::B2: return fn(u16{});
+    case Width::B4: return fn(u32{});
+    default: return fn(u64{});
+  }
+}
+
 }  // namespace kiln::ir

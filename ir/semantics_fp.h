@@ -432,6 +432,14 @@ inline u32 op_nzcv_fcmp(F a, F b, bool signalling) {
   return order.less ? kN : kC;
 }
 
+/// UCOMISS/UCOMISD, COMISS/COMISD.
+template <class F>
+inline u32 op_eimage_fcmp(F a, F b, bool signalling) {
+  const host::Order order = host::compare(a, b, signalling);
+  if (order.unordered) return kZ | kC | kP;
+  return order.equal ? kZ : order.less ? kC : 0;
+}
+
 // --- lane-wise -------------------------------------------------------------------------------------------------------
 template <class F>
 using FpLanes = F __attribute__((vector_size(16)));

@@ -62,8 +62,7 @@ struct MemOp {
   }
 };
 
-/// Predicates over a flags record, in ARM's terms for carry: Carry after Sub means "no borrow".
-/// An x86 lifter uses FlagsKind::SubBorrow, whose Carry is the borrow.
+/// Predicates over a flags record. C is the record kind's own: after flags_sub (ARM) "no borrow", after eflags_sub (x86) the borrow.
 /// The first 14 have the numbers of the A64 condition field.
 enum class Cond : u8 {
   Eq = 0,    // Z
@@ -81,7 +80,7 @@ enum class Cond : u8 {
   Gt = 12,   // !Z && N == V
   Le = 13,   // Z || N != V
   Al = 14,
-  Pe = 16,   // parity of the low byte even (x86)
+  Pe = 16,   // P: parity of the low byte even (x86; the ARM kinds have P = 0)
   Po = 17,
   Be = 18,   // C || Z (x86 unsigned below-or-equal, with C = borrow)
   Nbe = 19,  // !C && !Z
@@ -90,17 +89,30 @@ enum class Cond : u8 {
 /// How a lazily kept flags record {kind, a, b} is to be evaluated. Kept in guest state as
 /// {u32 kind, u64 a, u64 b} so that a compare costs three stores at most, and usually none.
 enum class FlagsKind : u32 {
-  Image = 0,  // a holds N Z C V in bits 31..28 (x86: the EFLAGS bits, evaluated by its own frontend)
+  Image = 0,  // a holds N Z C V in bits 31..28; an x86 guest's also P in bit 2 and A in bit 4
   Add32,      // a + b
   Add64,
   Sub32,      // a - b; C = no borrow
   Sub64,
   Logic32,    // a is the result; C = V = 0
   Logic64,
-  SubBorrow8,  // x86: C = borrow; a - b
-  SubBorrow16,
-  SubBorrow32,
-  SubBorrow64,
+  // x86: with P and A, C = borrow. Only the operands' low 8, 16, 32 or 64 bits count.
+  EAdd8,  // a + b
+  EAdd16,
+  EAdd32,
+  EAdd64,
+  ESub8,  // a - b
+  ESub16,
+  ESub32,
+  ESub64,
+  ELogic8,  // a is the result; C = V = A = 0
+  ELogic16,
+  ELogic32,
+  ELogic64,
+  EResult8,  // a is the result (N Z P); C, V and A from b, where an image has them
+  EResult16,
+  EResult32,
+  EResult64,
 };
 
 /// NaN rule of a floating-point op; packed in Inst::aux bits 0..2.

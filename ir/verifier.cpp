@@ -135,7 +135,12 @@ class Verifier {
     }
     if (op >= Op::icmp_eq_ && op <= Op::icmp_sle_)
       return is_int(type_of(inst, 0)) && type_of(inst, 0) != Type::I128 ? "" : "integers only";
-    if (op == Op::flags_fcmp_ || op == Op::nzcv_fcmp_ || (op >= Op::fcmp_eq_ && op <= Op::fcmp_unord_))
+    if ((op >= Op::eflags_add_ && op <= Op::eflags_result_) || (op >= Op::eimage_add_ && op <= Op::eimage_logic_)) {
+      if (inst.lane > static_cast<u8>(Width::B8)) return "no such width";
+      const bool wide = inst.lane == static_cast<u8>(Width::B8);
+      return type_of(inst, 0) == (wide ? Type::I64 : Type::I32) ? "" : "i64 for eight bytes, i32 for less";
+    }
+    if (op == Op::eflags_fcmp_ || op == Op::eimage_fcmp_ || op == Op::flags_fcmp_ || op == Op::nzcv_fcmp_ || (op >= Op::fcmp_eq_ && op <= Op::fcmp_unord_))
       return is_scalar_float(type_of(inst, 0)) ? "" : "f32 or f64 only";
     if (op >= Op::fadd_ && op <= Op::fround_) return is_scalar_float(t) ? "" : bad();
     if (op == Op::fcvt_)

@@ -230,6 +230,11 @@ Rewriter::Step Rewriter::simplify_arithmetic(Inst& inst, Value& result) {
       if ((mask_low(significant_bits(a)) & ones & ~k) == 0) return replace(a);
       if (is_op(a, Op::and_) && is_const(def(a).args[1], inner))
         return become(inst, Op::and_, def(a).args[0], constant(inst.type, k & inner));
+      if (const Inst& d = def(a); d.op == Op::bfi_) {
+        const u64 field = mask_low(static_cast<unsigned>(d.imm2)) << d.imm;
+        if ((k & field) == 0) return become(inst, Op::and_, d.args[0], b);
+        if (d.imm == 0 && (k & ~field) == 0) return become(inst, Op::and_, d.args[1], b);
+      }
       break;
     case Op::or_:
       if (k == 0) return replace(a);
@@ -312,8 +317,25 @@ Rewriter::Step Rewriter::simplify_field(Inst& inst, Value& result) {
   };
   if (inst.imm2 >= width) return replace(inst.op == Op::bfi_ ? inst.args[1] : a);
   if (inst.op == Op::bfi_) return Step::Keep;
+  const u64 end = inst.imm + inst.imm2;
+  if (const Inst& d = def(a); d.op == Op::bfi_) {  // of a register of which a part was written
+    if (inst.imm >= d.imm && end <= d.imm + d.imm2)
+      return become(inst, inst.op, d.args[1], kNoValue, inst.imm - d.imm, inst.imm2);
+    if (end <= d.imm || inst.imm >= d.imm + d.imm2) return become(inst, inst.op, d.args[0], kNoValue, inst.imm, inst.imm2);
+  }
   if (inst.op == Op::sbfx_) {
-    if (inst.imm + inst.imm2 == width) return become(inst, Op::ashr_, a, constant(inst.type, inst.imm));
+    if (end == width) return become(inst, Op::ashr_, a, constant(inst.type, inst.imm));
+    if (inst.imm == 0 && significant_bits(a) < inst.imm2) return replace(a);  // the sign is zero
+    const Inst& d = def(a);
+    if ((d.op == Op::ubfx_ || d.op == Op::sbfx_) && end <= d.imm2)
+      return become(inst, Op::sbfx_, d.args[0], kNoValue, d.imm + inst.imm, inst.imm2);
+    if (inst.imm != 0) return Step::Keep;
+    if (d.op == Op::sbfx_) return replace(a);  // it is no wider
+    if (d.op == Op::load_)
+      if (const MemOp m = MemOp::unpack(d.aux); m.sign_extend && width_bits(m.width) <= inst.imm2) return replace(a);
+    u64 kept;
+    if (d.op == Op::and_ && is_const(d.args[1], kept) && (~kept & mask_low(static_cast<unsigned>(inst.imm2))) == 0)
+      return become(inst, Op::sbfx_, d.args[0], kNoValue, 0, inst.imm2);
     return Step::Keep;
   }
   const unsigned significant = significant_bits(a);
@@ -345,7 +367,7 @@ Rewriter::Step Rewriter::simplify_select(Inst& inst, Value& result) {
   if (inst.type != Type::I1) return Step::Keep;
   if (u64 other; is_const(a, k) && is_const(b, other)) {
     if (((k ^ other) & 1) != 0 && (k & 1) == 0) return become(inst, Op::not_, c);  // false : true
-    result = ((k ^ other) & 1) != 0 ? c : a;  // equal constants may be two values
+    result = ((k ^ other) & 1) != 0 ? c : a;                                       // equal constants may be two values
     return Step::Replaced;
   }
   if (is_const(a, k)) return (k & 1) ? become(inst, Op::or_, c, b) : become(inst, Op::and_, logical_not(c), b);

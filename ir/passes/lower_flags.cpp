@@ -48,6 +48,7 @@ bool operands_of_sum(u32 nzcv, unsigned bits, Operands& out) {
 u32 Rewriter::define_flags(const Inst& inst) {
   FlagsDef d;
   d.op = inst.op;
+  d.lane = inst.lane;
   d.aux = inst.aux;
   d.args = {inst.args[0], inst.args[1], inst.args[2]};
   u64 k;
@@ -75,6 +76,11 @@ u32 Rewriter::define_flags(const Inst& inst) {
       if (is_const(d.args[0], k)) return d.args[k & 1 ? 1 : 2];
       if (d.args[1] == d.args[2]) return d.args[1];
       break;
+    case Op::eflags_add_:
+    case Op::eflags_sub_:
+    case Op::eflags_logic_:
+    case Op::eflags_result_:
+    case Op::eflags_fcmp_: define_eflags(d); break;
     default: break;
   }
   flags_.push_back(d);
@@ -151,6 +157,7 @@ Value Rewriter::cond_of_image(Value image, Cond cond) {
     case Cond::Hi: return make(Op::icmp_eq_, Type::I1, bits(kC | kZ), constant(Type::I32, kC));
     case Cond::Ge: return logical_not(less());
     case Cond::Be: return any(kC | kZ);
+    case Cond::Pe: return any(kP);
     default: return make(Op::and_, Type::I1, logical_not(any(kZ)), logical_not(less()));  // Gt
   }
 }
@@ -172,8 +179,7 @@ Value Rewriter::cond_of_fcmp(const FlagsDef& d, Cond cond) {
 
 Value Rewriter::lower_cond(u32 flags, Cond cond, unsigned depth) {
   // 15 is a second "always" on A64.
-  if (cond == Cond::Al || cond == static_cast<Cond>(15) || cond == Cond::Po) return constant(Type::I1, 1);
-  if (cond == Cond::Pe) return constant(Type::I1, 0);
+  if (cond == Cond::Al || cond == static_cast<Cond>(15)) return constant(Type::I1, 1);
   const FlagsDef d = flags_[flags];
   if (d.op == Op::get_flags_ && d.epoch == flags_epoch_)
     return make(Op::cond_, Type::I1, d.args[0], kNoValue, kNoValue, 0, 0, static_cast<u32>(cond));
@@ -181,6 +187,8 @@ Value Rewriter::lower_cond(u32 flags, Cond cond, unsigned depth) {
     const Value yes = lower_cond(d.args[1], cond, depth + 1), no = lower_cond(d.args[2], cond, depth + 1);
     return make(Op::select_, Type::I1, d.args[0], yes, no);
   }
+  const bool arm = d.op >= Op::flags_add_ && d.op <= Op::flags_logic_;
+  if (cond == Cond::Pe && (arm || d.op == Op::flags_fcmp_)) return constant(Type::I1, 0);
   if (is_negated(cond)) return logical_not(lower_cond(flags, inverse(cond), depth));
   switch (d.op) {
     case Op::flags_sub_: return cond_of_sub(d, cond);
@@ -189,6 +197,11 @@ Value Rewriter::lower_cond(u32 flags, Cond cond, unsigned depth) {
     case Op::flags_image_: return cond_of_image(d.args[0], cond);
     case Op::flags_fcmp_: return cond_of_fcmp(d, cond);
     case Op::flags_select_: return cond_of_image(image_of(flags), cond);
+    case Op::eflags_add_:
+    case Op::eflags_sub_:
+    case Op::eflags_logic_:
+    case Op::eflags_result_:
+    case Op::eflags_fcmp_: return cond_of_eflags(d, cond);
     case Op::flags_adc_:
       if (cond == Cond::Eq || cond == Cond::Mi) {
         // As a lifter writes the sum itself, so that the two are one instruction.
@@ -201,7 +214,7 @@ Value Rewriter::lower_cond(u32 flags, Cond cond, unsigned depth) {
   }
 }
 
-/// N Z C V in bits 31..28; an image's other bits are its own.
+/// Bits outside kImageBits are zero, but of an image or a selection of images.
 Value Rewriter::image_of(u32 flags) {
   if (flags_[flags].image != kNoValue) return flags_[flags].image;
   const FlagsDef d = flags_[flags];
@@ -218,6 +231,11 @@ Value Rewriter::image_of(u32 flags) {
       image = make(Op::select_, Type::I32, d.args[0], yes, no);
       break;
     }
+    case Op::eflags_add_:
+    case Op::eflags_sub_:
+    case Op::eflags_logic_:
+    case Op::eflags_result_:
+    case Op::eflags_fcmp_: image = image_of_eflags(d); break;
     default: image = d.args[1];  // get_flags
   }
   return flags_[flags].image = image;
@@ -241,6 +259,7 @@ bool Rewriter::selected_operands(const FlagsDef& select, FlagsDef& merged) {
   const FlagsDef image = image_second ? no : yes;
   u64 k;
   if (difference.op != Op::flags_sub_ || image.op != Op::flags_image_ || !is_const(image.args[0], k)) return false;
+  if ((k & (kImageBits & ~kNzcv)) != 0) return false;  // no ARM kind has P or A
   const Type type = type_of(difference.args[0]);
   const u32 nzcv = static_cast<u32>(k) & kNzcv;
   Op op = Op::flags_sub_;
@@ -263,16 +282,15 @@ void Rewriter::store_flags(u32 flags) {
   FlagsDef d = flags_[flags];
   FlagsDef merged;
   if (d.op == Op::flags_select_ && selected_operands(d, merged)) d = merged;
-  switch (d.op) {
-    case Op::flags_add_:
-    case Op::flags_sub_:
-    case Op::flags_logic_:
-    case Op::flags_image_: break;
-    default: d.args = {image_of(flags), kNoValue, kNoValue}; d.op = Op::flags_image_;
+  if (!makes_record(d.op)) {
+    d.args = {image_of(flags), kNoValue, kNoValue};
+    d.op = Op::flags_image_;
+    d.lane = 0;
   }
   Inst maker;
   maker.op = d.op;
   maker.type = Type::Flags;
+  maker.lane = d.lane;
   maker.args = {d.args[0], d.args[1], kNoValue, kNoValue};
   Inst store;
   store.op = Op::set_flags_;
@@ -317,7 +335,7 @@ void Rewriter::handle_flags(Value index, Inst& inst) {
       const FlagsDef& d = flags_[inst.args[0]];
       const Value image = image_of(inst.args[0]);
       const bool clean = d.op != Op::flags_image_ && d.op != Op::flags_select_;
-      map_[index] = clean ? image : make(Op::and_, Type::I32, image, constant(Type::I32, kNzcv));
+      map_[index] = clean ? image : make(Op::and_, Type::I32, image, constant(Type::I32, kImageBits));
       return;
     }
     default: map_[index] = define_flags(inst);

@@ -113,6 +113,11 @@ void Rewriter::handle(const Block& block, Value index, Inst& inst) {
     case Op::flags_image_:
     case Op::flags_select_:
     case Op::flags_fcmp_:
+    case Op::eflags_add_:
+    case Op::eflags_sub_:
+    case Op::eflags_logic_:
+    case Op::eflags_result_:
+    case Op::eflags_fcmp_:
     case Op::flags_value_:
     case Op::cond_: handle_flags(index, inst); return;
     case Op::load_:

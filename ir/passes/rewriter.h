@@ -24,6 +24,7 @@ class Rewriter {
   /// flags_value, good as long as no set_flags has come between.
   struct FlagsDef {
     Op op;
+    u8 lane = 0;
     u32 aux = 0;
     std::array<Value, 3> args{kNoValue, kNoValue, kNoValue};
     u32 epoch = 0;
@@ -74,6 +75,21 @@ class Rewriter {
   Value cond_of_logic(const FlagsDef& d, Cond cond);
   Value cond_of_image(Value image, Cond cond);
   Value cond_of_fcmp(const FlagsDef& d, Cond cond);
+  // lower_eflags.cpp: x86's makers
+  void define_eflags(FlagsDef& d);
+  Value cond_of_eflags(const FlagsDef& d, Cond cond);
+  Value cond_of_esub(const FlagsDef& d, Cond cond);
+  Value cond_of_eadd(const FlagsDef& d, Cond cond);
+  Value cond_of_eresult(const FlagsDef& d, Cond cond);
+  Value cond_of_efcmp(const FlagsDef& d, Cond cond);
+  Value image_of_eflags(const FlagsDef& d);
+  Value make_lane(Op op, Type type, Width lane, Value a, Value b = kNoValue);
+  Value low_bits(Value a, Width width, bool sign_extend);
+  Value top_bit(Value a, Width width);
+  Value is_zero(Value a, Width width);
+  Value even_parity(Value a);
+  Value known_bit(Value a, unsigned bit, unsigned depth);
+  Value bit_of(Value a, unsigned bit);
   Value image_of(u32 flags);
   void store_flags(u32 flags);
   bool selected_operands(const FlagsDef& select, FlagsDef& merged);

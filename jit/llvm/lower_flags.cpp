@@ -3,6 +3,7 @@
 #include <llvm/IR/InlineAsm.h>
 
 #include "ir/flags.h"
+#include "ir/semantics.h"
 #include "jit/llvm/lowering.h"
 #include "jit/llvm/runtime.h"
 
@@ -46,8 +47,6 @@ bool RegionLowering::set_conditional_flags(const Inst& image) {
 
 void RegionLowering::lower_set_flags(ir::Value flags) {
   const Inst& maker = (*block_)[flags];
-  FlagsKind kind = FlagsKind::Image;
-  LValue a = nullptr, b = nullptr;
   if (maker.op == Op::get_flags_) {
     const FlagsRecord& record = flags_record(flags);
     write_slot(flags_slots_, record.kind);
@@ -57,23 +56,12 @@ void RegionLowering::lower_set_flags(ir::Value flags) {
     return;
   }
   if (maker.op == Op::flags_image_ && set_conditional_flags((*block_)[maker.args[0]])) return;
-  const bool is64 = arg_type(maker, 0) == Type::I64;
-  a = zext64(maker.args[0]);
-  switch (maker.op) {
-    case Op::flags_add_:
-      kind = add_kind(is64);
-      b = zext64(maker.args[1]);
-      break;
-    case Op::flags_sub_:
-      kind = sub_kind(is64);
-      b = zext64(maker.args[1]);
-      break;
-    case Op::flags_logic_: kind = logic_kind(is64); break;
-    case Op::flags_image_: break;
-    default:
-      if (failure_.empty()) failure_ = std::string("tier 2: flags made by ") + op_info(maker.op).name + " are not lowered";
-      return;
+  if (!makes_record(maker.op)) {
+    if (failure_.empty()) failure_ = std::string("tier 2: flags made by ") + op_info(maker.op).name + " are not lowered";
+    return;
   }
+  const FlagsKind kind = kind_made_by(maker, arg_type(maker, 0));
+  LValue a = zext64(maker.args[0]), b = maker.args[1] == kNoValue ? nullptr : zext64(maker.args[1]);
   write_slot(flags_slots_, b_.getInt32(static_cast<u32>(kind)));
   write_slot(flags_slots_ + 1, a);
   if (b) write_slot(flags_slots_ + 2, b);  // one-operand kinds leave it as it is
@@ -83,6 +71,7 @@ void RegionLowering::lower_set_flags(ir::Value flags) {
 llvm::Value* RegionLowering::lower_cond(const FlagsRecord& record, Cond cond) {
   if (cond == Cond::Al) return b_.getTrue();
   const u32 number = static_cast<u32>(cond);
+  if (record.known && is_x86(*record.known)) return x86_cond(x86_flags(*record.known, record.a, record.b), cond);
   if (record.known) {
     LValue a = record.a, b = record.b;
     auto narrow = [&](LValue v) { return b_.CreateTrunc(v, b_.getInt32Ty()); };
@@ -145,6 +134,7 @@ llvm::Value* RegionLowering::lower_cond(const FlagsRecord& record, Cond cond) {
   // From the image: each predicate is a few bit tests; the last bit of the number inverts it.
   LValue nzcv = lower_flags_value(record);
   auto flag = [&](unsigned bit) { return b_.CreateTrunc(b_.CreateLShr(nzcv, bit), b_.getInt1Ty()); };
+  if (cond == Cond::Pe || cond == Cond::Po) return cond == Cond::Pe ? flag(2) : b_.CreateNot(flag(2));
   LValue n = flag(31), z = flag(30), c = flag(29), v = flag(28);
   LValue holds = nullptr;
   switch (static_cast<Cond>(number & ~1u)) {
@@ -208,8 +198,9 @@ llvm::Value* RegionLowering::lower_nzcv(const Inst& inst) {
 llvm::Value* RegionLowering::lower_flags_value(const FlagsRecord& record) {
   LValue a = record.a, b = record.b;
   auto narrow = [&](LValue v) { return b_.CreateTrunc(v, b_.getInt32Ty()); };
+  if (record.known && is_x86(*record.known)) return x86_image(x86_flags(*record.known, a, b));
   if (record.known) switch (*record.known) {
-      case FlagsKind::Image: return b_.CreateAnd(narrow(a), b_.getInt32(0xf0000000));
+      case FlagsKind::Image: return b_.CreateAnd(narrow(a), b_.getInt32(kImageBits));
       case FlagsKind::Add32: return nzcv_of_add(narrow(a), narrow(b), nullptr);
       case FlagsKind::Add64: return nzcv_of_add(a, b, nullptr);
       case FlagsKind::Sub32: return nzcv_of_sub(narrow(a), narrow(b));

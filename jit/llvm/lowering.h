@@ -134,6 +134,17 @@ class RegionLowering {
   LValue lower_cond(const FlagsRecord& record, ir::Cond cond);
   LValue lower_flags_value(const FlagsRecord& record);
   LValue lower_nzcv(const ir::Inst& inst);
+  // lower_eflags.cpp: x86's kinds
+  struct X86Flags {
+    ir::FlagsKind kind;
+    LValue a;            // cut to the width
+    LValue b = nullptr;  // so too, or the image (i32) of EResult
+  };
+  X86Flags x86_flags(ir::FlagsKind kind, LValue a, LValue b);
+  LValue x86_flag(const X86Flags& flags, u32 which);
+  LValue x86_cond(const X86Flags& flags, ir::Cond cond);
+  LValue x86_image(const X86Flags& flags);
+  LValue lower_eimage(const ir::Inst& inst);
   LValue nzcv(LValue result, LValue carry, LValue overflow);
   LValue nzcv_of_add(LValue a, LValue b, LValue carry_in);
   LValue nzcv_of_sub(LValue a, LValue b);

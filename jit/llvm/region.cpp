@@ -18,14 +18,8 @@ constexpr u64 kFlagsBOffset = offsetof(CpuState, flags_b);
 bool looks_at_state(u32 effects) { return (effects & (READS_STATE | WRITES_STATE | MAY_FAULT)) != 0; }
 
 std::optional<FlagsKind> kind_made_by(const Block& block, const Inst& maker) {
-  const bool is64 = maker.args[0] != kNoValue && block[maker.args[0]].type == Type::I64;
-  switch (maker.op) {
-    case Op::flags_add_: return add_kind(is64);
-    case Op::flags_sub_: return sub_kind(is64);
-    case Op::flags_logic_: return logic_kind(is64);
-    case Op::flags_image_: return FlagsKind::Image;
-    default: return std::nullopt;
-  }
+  if (!makes_record(maker.op)) return std::nullopt;
+  return ir::kind_made_by(maker, block[maker.args[0]].type);
 }
 }  // namespace
 
@@ -300,7 +294,11 @@ void RegionLowering::lower(const Inst& inst, ir::Value v) {
     case Op::flags_add_:
     case Op::flags_sub_:
     case Op::flags_logic_:
-    case Op::flags_image_: return;
+    case Op::flags_image_:
+    case Op::eflags_add_:
+    case Op::eflags_sub_:
+    case Op::eflags_logic_:
+    case Op::eflags_result_: return;
     case Op::cond_: values_[v] = lower_cond(flags_record(inst.args[0]), static_cast<Cond>(inst.aux)); return;
     case Op::flags_value_: values_[v] = lower_flags_value(flags_record(inst.args[0])); return;
     case Op::load_:
@@ -316,6 +314,7 @@ void RegionLowering::lower(const Inst& inst, ir::Value v) {
   if (!result) result = lower_float(inst);
   if (!result) result = lower_vector(inst);
   if (!result) result = lower_nzcv(inst);
+  if (!result) result = lower_eimage(inst);
   if (!result) result = lower_fallback(inst);
   values_[v] = result;
 }

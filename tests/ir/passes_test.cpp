@@ -18,7 +18,8 @@ std::string lowered_complaint(const Block& block) {
     switch (inst.op) {
       case Op::flags_adc_:
       case Op::flags_select_:
-      case Op::flags_fcmp_: return print(block, v) + " was left";
+      case Op::flags_fcmp_:
+      case Op::eflags_fcmp_: return print(block, v) + " was left";
       case Op::cond_:
       case Op::flags_value_:
         if (block.insts[inst.args[0]].op != Op::get_flags_ || inst.args[0] < last_change)
@@ -26,9 +27,7 @@ std::string lowered_complaint(const Block& block) {
         break;
       case Op::set_flags_: {
         last_change = v;
-        const Op maker = block.insts[inst.args[0]].op;
-        if (maker != Op::flags_add_ && maker != Op::flags_sub_ && maker != Op::flags_logic_ && maker != Op::flags_image_)
-          return print(block, v) + " stores something else";
+        if (!makes_record(block.insts[inst.args[0]].op)) return print(block, v) + " stores something else";
         break;
       }
       case Op::call_:

@@ -166,6 +166,8 @@ OpCase random_case(Random& random, Op op) {
     while (!bit(lane_widths(op), inst.lane));
     if (op == Op::v_extract_ && inst.lane == 3) inst.type = Type::I64;
   }
+  const bool x86_image = op >= Op::eimage_add_ && op <= Op::eimage_logic_;
+  if (x86_image) inst.lane = static_cast<u8>(random.below(4));
   Type free = Type::Void, word = Type::Void;
   for (const char* s = signature + 2; *s; ++s) {
     Type t;
@@ -175,7 +177,7 @@ OpCase random_case(Random& random, Op op) {
       case 'W': t = Type::I32; break;
       case 'X': t = Type::V128; break;
       case 'I':
-        if (word == Type::Void) word = inst.lane == 3 ? Type::I64 : random.pick(kWords);
+        if (word == Type::Void) word = inst.lane == 3 ? Type::I64 : x86_image ? Type::I32 : random.pick(kWords);
         t = word;
         break;
       case 'S':
@@ -227,7 +229,8 @@ OpCase random_case(Random& random, Op op) {
   }
   if ((op >= Op::fadd_ && op <= Op::int_to_f_) || (op >= Op::v_fadd_ && op <= Op::v_fnarrow_))
     inst.aux = random_fp(random, op).pack();
-  if ((op >= Op::fcmp_eq_ && op <= Op::fcmp_unord_) || op == Op::nzcv_fcmp_) inst.aux = random.below(2);
+  if ((op >= Op::fcmp_eq_ && op <= Op::fcmp_unord_) || op == Op::nzcv_fcmp_ || op == Op::eimage_fcmp_)
+    inst.aux = random.below(2);
   return c;
 }
 
@@ -259,11 +262,9 @@ void randomise(Machine& machine, Random& random) {
   for (u32& w : s.w) w = static_cast<u32>(boundary_integer(random, 32));
   for (V128& v : s.v) v = boundary_datum(random, Type::V128, random.below(2)).v;
   for (u8& b : machine.memory) b = static_cast<u8>(random.next());
-  constexpr FlagsKind kKinds[] = {FlagsKind::Image, FlagsKind::Add32,   FlagsKind::Add64,  FlagsKind::Sub32,
-                                  FlagsKind::Sub64, FlagsKind::Logic32, FlagsKind::Logic64};
-  s.flags_kind = static_cast<u32>(random.pick(kKinds));
+  s.flags_kind = random.below(static_cast<u32>(FlagsKind::EResult64) + 1);
   const bool wide = s.flags_kind == static_cast<u32>(FlagsKind::Add64) || s.flags_kind == static_cast<u32>(FlagsKind::Sub64) ||
-                    s.flags_kind == static_cast<u32>(FlagsKind::Logic64);
+                    s.flags_kind >= static_cast<u32>(FlagsKind::Logic64);
   s.flags_a = boundary_integer(random, wide ? 64 : 32);
   s.flags_b = boundary_integer(random, wide ? 64 : 32);
   s.mxcsr = 0x1f80 | random.below(4) << 13;
@@ -358,7 +359,8 @@ class Generator {
 
  private:
   static bool is_floating(Op op) {
-    return (op >= Op::fadd_ && op <= Op::fcmp_unord_) || (op >= Op::v_fadd_ && op <= Op::v_fcmpge_) || op == Op::nzcv_fcmp_;
+    return (op >= Op::fadd_ && op <= Op::fcmp_unord_) || (op >= Op::v_fadd_ && op <= Op::v_fcmpge_) || op == Op::nzcv_fcmp_ ||
+           op == Op::eimage_fcmp_;
   }
   /// A value of the type: mostly a recent one, else a slot or a constant.
   Value value(Type type) {
@@ -386,7 +388,8 @@ class Generator {
   }
   Value flags() {
     const Type word = random_.below(2) ? Type::I64 : Type::I32;
-    switch (random_.below(shape_.floating_point ? 8 : 7)) {
+    const Width width = word == Type::I64 ? Width::B8 : static_cast<Width>(random_.below(3));
+    switch (random_.below(shape_.floating_point ? 13 : 11)) {
       case 0: return ir_.get_flags();
       case 1: return ir_.flags_add(value(word), value(word));
       case 2: return ir_.flags_sub(value(word), value(word));
@@ -394,11 +397,24 @@ class Generator {
       case 4: return ir_.flags_logic(value(word));
       case 5: return ir_.flags_image(random_.chance(70) ? ir_.i32(random_.next() & 0xf0000000u) : value(Type::I32));
       case 6: return ir_.flags_select(value(Type::I1), value(Type::Flags), value(Type::Flags));
+      case 7: return ir_.eflags_add(width, value(word), value(word));
+      case 8: return ir_.eflags_sub(width, value(word), value(word));
+      case 9: return ir_.eflags_logic(width, value(word));
+      case 10: return ir_.eflags_result(width, value(word), random_.below(2) ? value(Type::I32) : carry_image());
+      case 11: {
+        const Type f = random_.below(2) ? Type::F32 : Type::F64;
+        return ir_.eflags_fcmp(value(f), value(f), random_.below(2));
+      }
       default: {
         const Type f = random_.below(2) ? Type::F32 : Type::F64;
         return ir_.flags_fcmp(value(f), value(f), random_.below(2));
       }
     }
+  }
+  /// As lifters of INC and ADC make it.
+  Value carry_image() {
+    const Value carry = ir_.shl(ir_.zext(Type::I32, value(Type::I1)), ir_.i32(29));
+    return random_.below(2) ? carry : ir_.or_(carry, ir_.shl(ir_.zext(Type::I32, value(Type::I1)), ir_.i32(28)));
   }
   Value address() { return ir_.and_(value(Type::I64), ir_.i64(0x7f8)); }
   MemOp memory(Width width) {
@@ -450,7 +466,7 @@ class Generator {
     else pure();
   }
   Cond condition() {
-    return random_.chance(95) ? static_cast<Cond>(random_.below(15)) : (random_.below(2) ? Cond::Be : Cond::Nbe);
+    return random_.chance(75) ? static_cast<Cond>(random_.below(15)) : static_cast<Cond>(16 + random_.below(4));
   }
   void call() {
     switch (random_.below(shape_.traps ? 5 : 4)) {

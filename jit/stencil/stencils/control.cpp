@@ -142,7 +142,7 @@ struct call_thunk {
 };
 FAMILY(call_thunk)
 
-// Predicate (ir::Cond) of an image N Z C V in bits 31..28.
+// Predicate (ir::Cond) of an image.
 struct nzcv_cond { using kills_t = void;
   template <int C, int A> static void run(Frame& f) {
     const u32 n = static_cast<u32>(f.r[A]);
@@ -155,9 +155,10 @@ struct nzcv_cond { using kills_t = void;
     if constexpr (base == 8) holds = (n & 0x60000000) == 0x20000000;                // Hi: C && !Z
     if constexpr (base == 10) holds = ~(n ^ n << 3) >> 31;                          // Ge: N == V
     if constexpr (base == 12) holds = ~((n ^ n << 3) | n << 1) >> 31;               // Gt: !Z && N == V
+    if constexpr (base == 16) holds = n >> 2 & 1;                                   // Pe: P
     if constexpr (base == 18) holds = (n & 0x60000000) != 0;                        // Be: C || Z
     if constexpr (base == 19) holds = (n & 0x60000000) == 0;                        // Nbe
-    if constexpr (C < 14 && (C & 1)) holds ^= 1;
+    if constexpr (C < 18 && (C & 1)) holds ^= 1;
     f.r[A] = holds;
   }
 };

@@ -86,7 +86,11 @@ void Stitcher::visit(Value v, const Inst& inst) {
     case Op::flags_add_:
     case Op::flags_sub_:
     case Op::flags_logic_:
-    case Op::flags_image_: values_[v].state = State::Deferred; return;  // for set_flags
+    case Op::flags_image_:
+    case Op::eflags_add_:
+    case Op::eflags_sub_:
+    case Op::eflags_logic_:
+    case Op::eflags_result_: values_[v].state = State::Deferred; return;  // for set_flags
     case Op::load_: load(v, inst); return;
     case Op::store_: store(inst); return;
     case Op::atomic_rmw_:

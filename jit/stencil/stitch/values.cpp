@@ -264,18 +264,12 @@ void Stitcher::set_reg(const Inst& inst) {
 void Stitcher::set_flags(const Inst& inst) {
   const Value maker = inst.args[0];
   const Inst& m = (*block_)[maker];
-  ir::FlagsKind kind = ir::FlagsKind::Image;
-  const bool is64 = m.args[0] != kNoValue && type_of(m.args[0]) == Type::I64;
-  switch (m.op) {
-    case Op::flags_add_: kind = ir::add_kind(is64); break;
-    case Op::flags_sub_: kind = ir::sub_kind(is64); break;
-    case Op::flags_logic_: kind = ir::logic_kind(is64); break;
-    case Op::flags_image_: break;
-    default: stitch_failure("set_flags of an op that lower_flags() should have removed", ir::op_info(m.op).name);
-  }
+  if (!ir::makes_record(m.op)) stitch_failure("set_flags of an op that lower_flags() should have removed", ir::op_info(m.op).name);
+  const ir::FlagsKind kind = ir::kind_made_by(m, type_of(m.args[0]));
   const auto operand = [&](u32 offset, Value v) {
     if (state(v).state == State::Deferred) use(v);
-    const bool clean = is64 || is_const(v) || state(v).known <= 32;
+    // Of x86's kinds only the low bits count: what else is in the register may go along.
+    const bool clean = type_of(v) == Type::I64 || is_const(v) || state(v).known <= 32 || ir::is_x86(kind);
     set_slot(offset, Type::I64, v, clean ? Form::Whole : Form::Low32);
   };
   operand(offsetof(CpuState, flags_a), m.args[0]);
