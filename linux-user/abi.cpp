@@ -5,10 +5,16 @@
 namespace kiln::user {
 
 extern const GuestAbi kAbiAarch64;
+extern const GuestAbi kAbiX86_64;
 
 namespace {
-constexpr const GuestAbi* kAbis[] = {&kAbiAarch64};
-}
+constexpr const GuestAbi* kAbis[] = {
+    &kAbiAarch64,
+#ifdef KILN_X86
+    &kAbiX86_64,
+#endif
+};
+}  // namespace
 
 const GuestAbi* find_abi(u16 elf_machine, u8 elf_class, u8 elf_data) {
   for (const GuestAbi* abi : kAbis)

@@ -54,6 +54,11 @@ struct Thread {
   HostAddr last_fault_pc = 0;
   u64 last_fault_address = 0;
 
+  // What the last exception leaves for signal frames of x86: cr2, trapno and err; and that it was a fault, not a trap.
+  u64 trap_address = 0;
+  u32 trap_number = 0, trap_error = 0;
+  bool trap_is_fault = false;
+
   GuestAddr clear_child_tid = 0;
   GuestAddr robust_list = 0;
   u64 robust_list_size = 0;
