@@ -6,17 +6,25 @@ import os
 import shlex
 import shutil
 
-# Native programs that do the guest tool's very work under another name: Debian's cross compiler is the same GCC for the same target.
-TWINS = {
-    "cc1": "/usr/lib/gcc-cross/aarch64-linux-gnu/12/cc1",
-    "as": "/usr/bin/aarch64-linux-gnu-as",
-    "ld": "/usr/bin/aarch64-linux-gnu-ld",
-    "objdump": "/usr/bin/aarch64-linux-gnu-objdump",
-    "readelf": "/usr/bin/aarch64-linux-gnu-readelf",
-    "nm": "/usr/bin/aarch64-linux-gnu-nm",
-    "python3": "/usr/bin/python3.11",
+class Architecture:
+    """What differs between guests: Debian's names of it, and where its compiler lives here and there."""
+
+    def __init__(self, triplet, loader, qemu, cc1, binutils):
+        self.triplet, self.loader, self.qemu = triplet, loader, qemu
+        # Native programs that do the guest tool's very work under another name: the (cross) compiler for the same target.
+        self.twins = {tool: binutils + tool for tool in ("as", "ld", "objdump", "readelf", "nm")}
+        self.twins |= {"cc1": cc1, "python3": "/usr/bin/python3.11"}
+        self.folders = ["usr/bin", "bin", "usr/sbin", "sbin", f"usr/lib/gcc/{triplet}/12"]
+
+
+ARCHITECTURES = {
+    "arm64": Architecture("aarch64-linux-gnu", "lib/ld-linux-aarch64.so.1", "qemu-aarch64-static",
+                          "/usr/lib/gcc-cross/aarch64-linux-gnu/12/cc1", "/usr/bin/aarch64-linux-gnu-"),
+    "amd64": Architecture("x86_64-linux-gnu", "lib64/ld-linux-x86-64.so.2", "qemu-x86_64-static",
+                          "/usr/lib/gcc/x86_64-linux-gnu/12/cc1", "/usr/bin/x86_64-linux-gnu-"),
+    "i386": Architecture("i686-linux-gnu", "lib/ld-linux.so.2", "qemu-i386-static",
+                         "/usr/lib/gcc-cross/i686-linux-gnu/12/cc1", "/usr/bin/i686-linux-gnu-"),
 }
-GUEST_FOLDERS = ["usr/bin", "bin", "usr/sbin", "sbin", "usr/lib/gcc/aarch64-linux-gnu/12"]
 
 
 class Engine:
@@ -32,30 +40,30 @@ def root(arch="arm64"):
     """The unpacked guest packages, or None."""
     top = os.environ.get("KILN_GUESTS", os.path.expanduser("~/.cache/kiln/guests"))
     path = os.path.join(top, arch, f"root-{arch}")
-    return path if os.path.exists(os.path.join(path, "lib/ld-linux-aarch64.so.1")) else None
+    return path if os.path.lexists(os.path.join(path, ARCHITECTURES[arch].loader)) else None
 
 
-def guest_path(tree, tool):
+def guest_path(tree, tool, arch="arm64"):
     special = {"python3": "usr/bin/python3.11"}.get(tool)
-    for candidate in [special] if special else [os.path.join(folder, tool) for folder in GUEST_FOLDERS]:
+    for candidate in [special] if special else [os.path.join(folder, tool) for folder in ARCHITECTURES[arch].folders]:
         path = os.path.join(tree, candidate)
         if os.path.exists(path):
             return path
     return None
 
 
-def native_path(tool):
-    return TWINS.get(tool) or shutil.which(tool, path="/usr/bin:/bin:/usr/sbin:/sbin")
+def native_path(tool, arch="arm64"):
+    return ARCHITECTURES[arch].twins.get(tool) or shutil.which(tool, path="/usr/bin:/bin:/usr/sbin:/sbin")
 
 
-def engine(name, kiln, tree):
+def engine(name, kiln, tree, arch="arm64"):
     """Engine by name: qemu interp tier1 tier2 auto, or NAME=COMMAND for anything else. `tree` may be None (static guests)."""
     sysroot = ["-L", tree] if tree else []
     if "=" in name:
         label, command = name.split("=", 1)
         return Engine(label, shlex.split(command) + sysroot)
     if name == "qemu":
-        return Engine(name, [shutil.which("qemu-aarch64-static") or "/usr/bin/qemu-aarch64-static"] + sysroot)
+        return Engine(name, [shutil.which(ARCHITECTURES[arch].qemu) or "/usr/bin/" + ARCHITECTURES[arch].qemu] + sysroot)
     tiers = {"interp": "interp", "tier1": "1", "tier2": "2", "auto": "auto"}
     if name not in tiers:
         raise SystemExit(f"unknown engine '{name}' (have: native qemu interp tier1 tier2 auto NAME=COMMAND)")
