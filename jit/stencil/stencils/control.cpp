@@ -142,27 +142,15 @@ struct call_thunk {
 };
 FAMILY(call_thunk)
 
-// Predicate (ir::Cond) of an image.
-struct nzcv_cond { using kills_t = void;
-  template <int C, int A> static void run(Frame& f) {
-    const u32 n = static_cast<u32>(f.r[A]);
-    constexpr int base = C >= 18 ? C : C & ~1;  // odd ones are the opposites
-    u32 holds = 1;
-    if constexpr (base == 0) holds = n >> 30 & 1;                                   // Eq: Z
-    if constexpr (base == 2) holds = n >> 29 & 1;                                   // Cs: C
-    if constexpr (base == 4) holds = n >> 31;                                       // Mi: N
-    if constexpr (base == 6) holds = n >> 28 & 1;                                   // Vs: V
-    if constexpr (base == 8) holds = (n & 0x60000000) == 0x20000000;                // Hi: C && !Z
-    if constexpr (base == 10) holds = ~(n ^ n << 3) >> 31;                          // Ge: N == V
-    if constexpr (base == 12) holds = ~((n ^ n << 3) | n << 1) >> 31;               // Gt: !Z && N == V
-    if constexpr (base == 16) holds = n >> 2 & 1;                                   // Pe: P
-    if constexpr (base == 18) holds = (n & 0x60000000) != 0;                        // Be: C || Z
-    if constexpr (base == 19) holds = (n & 0x60000000) == 0;                        // Nbe
-    if constexpr (C < 18 && (C & 1)) holds ^= 1;
-    f.r[A] = holds;
-  }
+// The host's flags for the record of flags in the state; the address of a thunk that keeps every cached register.
+struct call_flags { using kills_t = void;
+  template <int...> static void run(Frame&) { asm volatile("movabsq %0,%%rbx\n\tcall *%%rbx" : : "i"(HOLE_64) : "rax", "rbx", "r10"); }
 };
-FAMILY(nzcv_cond, 20, 10)
+struct call_flags_cmc { using kills_t = void;
+  template <int...> static void run(Frame&) { asm volatile("movabsq %0,%%rbx\n\tcall *%%rbx\n\tcmc" : : "i"(HOLE_64) : "rax", "rbx", "r10"); }
+};
+FAMILY(call_flags)
+FAMILY(call_flags_cmc)
 
 // Images N Z C V in bits 31..28, in t. lahf and seto give SF ZF . . . . . CF | OF; pext packs them.
 #define PACK_NZCV "lahf\n\tseto %%al\n\tmovl $0xc101,%%r10d\n\tpextl %%r10d,%%eax,%%eax\n\tshll $28,%%eax"
@@ -199,6 +187,43 @@ struct nzcv_fcmp {
   }
 };
 FAMILY(nzcv_fcmp)
+
+// Images of x86 flags in t, whose first operand is in t: N Z C V in bits 31..28, P in bit 2, A in bit 4.
+#define PACK_EFLAGS "\n\tlahf\n\tseto %%al\n\tmovl $0xc101,%%r10d\n\tpextl %%r10d,%%eax,%%r10d\n\tshll $28,%%r10d\n\t" \
+                    "shrl $8,%%eax\n\tandl $0x14,%%eax\n\torl %%r10d,%%eax"
+struct eimage_add {
+  template <int W, int B> static void run(Frame& f) {
+    if constexpr (W == 0) asm volatile("addb %b1,%b0" PACK_EFLAGS : "+&a"(f.t) : "r"(f.r[B]) : "r10");
+    if constexpr (W == 1) asm volatile("addw %w1,%w0" PACK_EFLAGS : "+&a"(f.t) : "r"(f.r[B]) : "r10");
+    if constexpr (W == 2) asm volatile("addl %k1,%k0" PACK_EFLAGS : "+&a"(f.t) : "r"(f.r[B]) : "r10");
+    if constexpr (W == 3) asm volatile("addq %1,%0" PACK_EFLAGS : "+&a"(f.t) : "r"(f.r[B]) : "r10");
+  }
+};
+struct eimage_sub {
+  template <int W, int B> static void run(Frame& f) {
+    if constexpr (W == 0) asm volatile("cmpb %b1,%b0" PACK_EFLAGS : "+&a"(f.t) : "r"(f.r[B]) : "r10");
+    if constexpr (W == 1) asm volatile("cmpw %w1,%w0" PACK_EFLAGS : "+&a"(f.t) : "r"(f.r[B]) : "r10");
+    if constexpr (W == 2) asm volatile("cmpl %k1,%k0" PACK_EFLAGS : "+&a"(f.t) : "r"(f.r[B]) : "r10");
+    if constexpr (W == 3) asm volatile("cmpq %1,%0" PACK_EFLAGS : "+&a"(f.t) : "r"(f.r[B]) : "r10");
+  }
+};
+// A is undefined after test, and zero here.
+#define PACK_LOGIC "\n\tlahf\n\tmovl %%eax,%%r10d\n\tshrl $8,%%eax\n\tandl $4,%%eax\n\tshll $16,%%r10d\n\t" \
+                   "andl $0xc0000000,%%r10d\n\torl %%r10d,%%eax"
+struct eimage_logic {
+  template <int W> static void run(Frame& f) {
+    if constexpr (W == 0) asm volatile("testb %b0,%b0" PACK_LOGIC : "+&a"(f.t) : : "r10");
+    if constexpr (W == 1) asm volatile("testw %w0,%w0" PACK_LOGIC : "+&a"(f.t) : : "r10");
+    if constexpr (W == 2) asm volatile("testl %k0,%k0" PACK_LOGIC : "+&a"(f.t) : : "r10");
+    if constexpr (W == 3) asm volatile("testq %0,%0" PACK_LOGIC : "+&a"(f.t) : : "r10");
+  }
+};
+FAMILY(eimage_add, 4, 10)
+FAMILY(eimage_sub, 4, 10)
+FAMILY(eimage_logic, 4)
+// After ucomi, which leaves OF, SF and AF clear.
+struct eimage_fcmp { template <int...> static void run(Frame& f) { asm volatile(PACK_EFLAGS : "=a"(f.t) : : "r10"); } };
+FAMILY(eimage_fcmp)
 
 // t is a guest address: misaligned for 2 << K bytes?
 struct align_t {

@@ -32,7 +32,7 @@ const FallbackRecord* keep_fallback(const Inst& inst, const Type* types) {
 extern "C" void kiln_fallback(CpuState* state, const FallbackRecord* record) {
   auto* data = reinterpret_cast<ir::Datum*>(state->helper_vargs);
   static_assert(sizeof(ir::Datum) == sizeof(V128));
-  if (record->inst.op == Op::get_flags_)
+  if (record->inst.op == Op::flags_value_)
     data[0].i = ir::flags_value(static_cast<ir::FlagsKind>(state->flags_kind), state->flags_a, state->flags_b);
   else data[0] = ir::eval_pure(record->inst, record->types, data);
 }
@@ -121,20 +121,6 @@ void Stitcher::fallback(Value v, const Inst& inst) {
     stitch_failure("type not supported", ir::type_name(inst.type));
   done_all(inst);
   bind(v, d, bits);
-}
-
-/// A record left by an earlier block: its image.
-void Stitcher::flags_image(Value v) {
-  const Inst& inst = (*block_)[v];
-  for (const u32 offset : {offsetof(CpuState, flags_kind), offsetof(CpuState, flags_a), offsetof(CpuState, flags_b)})
-    if (SlotState* s = find_slot(offset); s && s->dirty) store_slot(*s);
-  if (values_[v].uses == 0) return;
-  ++code_.fallback_ops;
-  const u8 none[4] = {kNoReg, kNoReg, kNoReg, kNoReg};
-  const Type types[4] = {};
-  const u8 d = fresh(Int);
-  emit_fallback(inst, none, types, d);
-  bind(v, d, 32);
 }
 
 void Stitcher::cold(const Inst& inst, std::initializer_list<u8> args, u8 result) {

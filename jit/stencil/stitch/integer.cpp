@@ -23,14 +23,15 @@ bool Stitcher::may_defer(Value v, const Inst& inst) {
   if (is_compare(inst.op) || is_fp_compare(inst.op)) {
     const Type t = type_of(inst.args[0]);
     if (is_fp_compare(inst.op)) {
-      // Its exception bits must be there for a helper that looks.
+      // Its exception bits must be there for whoever looks.
       for (Value i = v + 1; i < s.user; ++i)
-        if ((*block_)[i].op == Op::call_ || (*block_)[i].op == Op::trap_if_) return false;
+        if ((ir::op_info((*block_)[i].op).effects & (ir::CALL | ir::MAY_FAULT)) != 0) return false;
     }
     return t == Type::I32 || t == Type::I64 || t == Type::F32 || t == Type::F64;
   }
   const Inst& user = (*block_)[s.user];
   switch (inst.op) {
+    case Op::cond_: return may_defer_cond(v);
     case Op::and_: {
       if (user.op != Op::icmp_eq_ && user.op != Op::icmp_ne_) return false;
       const Value other = user.args[0] == v ? user.args[1] : user.args[0];
@@ -49,7 +50,7 @@ bool Stitcher::may_defer(Value v, const Inst& inst) {
 
 void Stitcher::materialise(Value v) {
   const Inst& inst = (*block_)[v];
-  if (is_compare(inst.op) || is_fp_compare(inst.op)) {
+  if (is_compare(inst.op) || is_fp_compare(inst.op) || inst.op == Op::cond_) {
     materialise_compare(v);
     return;
   }
@@ -284,6 +285,7 @@ Compare Stitcher::prepare_compare(Value condition) {
     result.stencil = rr(id::test_rr, 0, reg, reg);
     return result;
   }
+  if (inst.op == Op::cond_) return compare_of_record(static_cast<ir::Cond>(inst.aux));
   Value a = inst.args[0], b = inst.args[1];
   if (is_fp_compare(inst.op)) {
     if (inst.op == Op::fcmp_lt_ || inst.op == Op::fcmp_le_) std::swap(a, b);  // "above" is false for unordered
@@ -527,14 +529,11 @@ bool Stitcher::integer(Value v, const Inst& inst) {
       materialise_compare(v);
       return true;
     }
-    case Op::cond_: {  // of get_flags: the image is in a register
-      const u8 d = take(inst.args[0]);
-      emit(id::nzcv_cond + inst.aux * kIntRegs + d);
-      done_all(inst);
-      bind(v, d, 1);
-      return true;
-    }
-    case Op::flags_value_: alias_result(v, inst.args[0]); return true;
+    case Op::cond_: materialise_compare(v); return true;
+    case Op::flags_value_: flags_value(v, inst); return true;
+    case Op::eimage_add_:
+    case Op::eimage_sub_:
+    case Op::eimage_logic_: return eimage(v, inst);
     case Op::nzcv_sub_:
     case Op::nzcv_add_:
     case Op::nzcv_adc_: {
@@ -548,10 +547,15 @@ bool Stitcher::integer(Value v, const Inst& inst) {
       bind(v, d, 32);
       return true;
     }
-    case Op::nzcv_fcmp_: {
+    case Op::nzcv_fcmp_:
+    case Op::eimage_fcmp_: {
       const u8 ra = use(inst.args[0]), rb = use(inst.args[1]);
       emit(id::ucomi + (((type_of(inst.args[0]) == Type::F64 ? 2 : 0) + (inst.aux & 1)) * kVecRegs + ra) * kVecRegs + rb);
-      emit(id::nzcv_fcmp);
+      if (values_[v].uses == 0) {  // for the exception bits only
+        done_all(inst);
+        return true;
+      }
+      emit(inst.op == Op::nzcv_fcmp_ ? id::nzcv_fcmp : id::eimage_fcmp);
       const u8 d = fresh(Int);
       emit(id::mov_rt + d);
       done_all(inst);

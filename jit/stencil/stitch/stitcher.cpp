@@ -82,7 +82,7 @@ void Stitcher::visit(Value v, const Inst& inst) {
     case Op::get_reg_: get_reg(v, inst); return;
     case Op::set_reg_: set_reg(inst); return;
     case Op::set_flags_: set_flags(inst); return;
-    case Op::get_flags_: flags_image(v); return;
+    case Op::get_flags_: get_flags(v); return;
     case Op::flags_add_:
     case Op::flags_sub_:
     case Op::flags_logic_:

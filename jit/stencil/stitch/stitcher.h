@@ -37,12 +37,16 @@ constexpr bool fits32(u64 value) { return static_cast<s64>(value) == static_cast
 
 /// x86 condition numbers; EqualFp is "ZF and not PF", which needs two jumps.
 enum HostCond : u8 {
+  kO = 0,
+  kNo = 1,
   kB = 2,
   kAe = 3,
   kE = 4,
   kNe = 5,
   kBe = 6,
   kA = 7,
+  kS = 8,
+  kNs = 9,
   kP = 10,
   kNp = 11,
   kL = 12,
@@ -206,6 +210,13 @@ class Stitcher {
   void store(const Inst& inst);
   void atomic(Value v, const Inst& inst);
 
+  // --- flags.cpp: the record that an earlier block left
+  void get_flags(Value v);
+  bool may_defer_cond(Value v) const;
+  Compare compare_of_record(ir::Cond cond) const;
+  void flags_value(Value v, const Inst& inst);
+  bool eimage(Value v, const Inst& inst);
+
   // --- vector.cpp, float.cpp
   bool vector(Value v, const Inst& inst);
   bool floating(Value v, const Inst& inst);
@@ -215,7 +226,6 @@ class Stitcher {
   void call(Value v, const Inst& inst, const ir::Helper& helper);
   void save_for_call(const Inst& inst, bool writes_state);
   void fallback(Value v, const Inst& inst);
-  void flags_image(Value v);
   void emit_fallback(const Inst& inst, const u8* args, const Type* types, u8 result);
   void cold(const Inst& inst, std::initializer_list<u8> args, u8 result);
 
