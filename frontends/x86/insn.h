@@ -44,7 +44,8 @@ enum class Prefix : u8 { None = 0, P66 = 1, F3 = 2, F2 = 3 };  // VEX.pp's numbe
 enum RowFlag : u32 {
   kRowLock = 1,        // LOCK allowed with a memory destination
   kRowPrivileged = 2,  // #GP(0) at CPL 3
-  kRowUnordered = 4,   // no random testing (system, time, control transfer out of the test's reach)
+  kRowNoRandom = 4,    // no random testing (system, time, control transfer out of the test's reach)
+  kRowVsib = 8,        // the SIB index is a vector register (gathers): MemRef::index is its number, never kNone
 };
 
 struct Row {

@@ -14,7 +14,11 @@ struct Place {
   Operand op;
   ir::Value address = ir::kNoValue;  // Mem: I64
   s64 disp = 0;
+  u64 imm = 0;                       // Imm
 };
+
+/// What is known of rDX before a division: compilers write XOR EDX,EDX or CQO in front of one.
+enum class RdxIs : u8 { Unknown, Zero, SignOfRax };
 
 struct Lifter {
   ir::Builder ir;
@@ -40,12 +44,26 @@ struct Lifter {
   static std::size_t xmm_offset(unsigned r) { return offsetof(X86State, xmm) + 16 * r; }
   static std::size_t ymm_high_offset(unsigned r) { return offsetof(X86State, ymm_high) + 16 * r; }
 
+  // Flags (ir/flags.h, x86 kinds).
+  ir::Value flag(ir::Cond cond) { return ir.cond(ir.get_flags(), cond); }
+  void set_logic_flags(unsigned bytes, ir::Value result) { ir.set_flags(ir.eflags_logic(width_of(bytes), result)); }
+  /// N, Z, P of a result, C and V given (I1 each; kNoValue: 0).
+  ir::Value result_flags(unsigned bytes, ir::Value result, ir::Value carry, ir::Value overflow);
+
   // General registers. gpr(): the slot. reg(): the low `bytes`, junk above.
   ir::Value gpr(unsigned r) { return ir.get_reg(slot_type(), gpr_offset(r)); }
   void set_gpr(unsigned r, ir::Value slot) { ir.set_reg(gpr_offset(r), slot); }
   ir::Value reg(unsigned r, unsigned bytes);
   /// Writes the low `bytes` as the architecture says: 4 bytes clear the upper half in 64-bit code, 1 and 2 keep the rest.
   void set_reg(unsigned r, unsigned bytes, ir::Value v);
+
+  /// Linear base of a segment (I64).
+  ir::Value segment_base(Seg seg) { return ir.get_reg(ir::Type::I64, offsetof(X86State, seg_base) + 8 * seg); }
+  /// Length-preserving hints for DIV and IDIV; any write of rAX or rDX forgets them.
+  RdxIs rdx_is = RdxIs::Unknown;
+  void note_write(unsigned r) {
+    if (r == RAX || r == RDX) rdx_is = RdxIs::Unknown;
+  }
 
   // Operands.
   Place place(const Insn& insn, unsigned n);
@@ -79,7 +97,11 @@ struct Lifter {
   ir::Value ymm_high(unsigned r) { return ir.get_reg(ir::Type::V128, ymm_high_offset(r)); }
   void set_ymm_high(unsigned r, ir::Value v) { ir.set_reg(ymm_high_offset(r), v); }
 
-  // Stack (SDM vol. 1, 6.2): the width of rSP is the mode's.
+  // Stack (SDM vol. 1, 6.2): the width of rSP is the mode's (16-bit code: a 16-bit stack segment).
+  unsigned stack_bytes() const { return is64() ? 8 : code_size(mode) == CodeSize::Bits32 ? 4 : 2; }
+  /// Linear address of rSP + disp.
+  ir::Value stack_address(s64 disp);
+  void move_stack(s64 by);
   void push(ir::Value v, unsigned bytes);
   ir::Value pop(unsigned bytes);  // reads and moves rSP
 
