@@ -78,6 +78,8 @@ u32 RandomRegion::interesting_f32() {
   }
 }
 
+Cond RandomRegion::any_cond() { return static_cast<Cond>(below(4) ? below(15) : 16 + below(4)); }
+
 void RandomRegion::fill(TestState& state) {
   for (u64& x : state.x) x = interesting_int();
   for (V128& v : state.v) switch (below(3)) {
@@ -90,10 +92,13 @@ void RandomRegion::fill(TestState& state) {
       default:
         for (u64& d : v.d) d = interesting_int();
     }
-  state.flags_kind = static_cast<u32>(below(7));
+  state.flags_kind = static_cast<u32>(below(static_cast<u64>(FlagsKind::EResult64) + 1));
   state.flags_a = interesting_int();
   state.flags_b = interesting_int();
-  if (state.flags_kind & 1 || state.flags_kind == 0) state.flags_a &= 0xffffffff, state.flags_b &= 0xffffffff;
+  // ARM's kinds of 32 bits keep their operands zero-extended.
+  const bool narrow =
+      state.flags_kind < static_cast<u32>(FlagsKind::Logic64) && ((state.flags_kind & 1) != 0 || state.flags_kind == 0);
+  if (narrow) state.flags_a &= 0xffffffff, state.flags_b &= 0xffffffff;
   state.x[14] = 1 + below(20);
   state.x[15] = Machine::kGuestMemory + 0x4000;
   static constexpr u32 kRounding[] = {0x1f80, 0x3f80, 0x5f80, 0x7f80, 0x9fc0};  // the last: flush to zero, denormals are zero
@@ -135,9 +140,11 @@ bool RandomRegion::emit(Builder& b, Op op) {
   Type t = vector ? Type::V128 : floating ? any_float() : any_int(), s = t;
   u64 imm = 0, imm2 = 0;
   unsigned lane = static_cast<unsigned>(below(4));
+  if (vector)
+    while (!bit(lane_widths(op), lane)) lane = static_cast<unsigned>(below(4));
   static constexpr NanRule kRules[] = {NanRule::ArmPropagate, NanRule::ArmDefault};
   FpOp fp;
-  fp.nan = kRules[below(2)];
+  fp.nan = x86_ ? NanRule::X86 : kRules[below(2)];
   bool fp_aux = floating || name.starts_with("v_f");
   switch (op) {
     case Op::and_:
@@ -192,7 +199,8 @@ bool RandomRegion::emit(Builder& b, Op op) {
     case Op::fcmp_lt_:
     case Op::fcmp_le_:
     case Op::fcmp_unord_:
-    case Op::nzcv_fcmp_: s = any_float(); break;
+    case Op::nzcv_fcmp_:
+    case Op::eimage_fcmp_: s = any_float(); break;
     case Op::icmp_eq_:
     case Op::icmp_ne_:
     case Op::icmp_ult_:
@@ -211,23 +219,17 @@ bool RandomRegion::emit(Builder& b, Op op) {
       s = any_float();
       t = Type::V128;
       break;
-    case Op::v_min_s_:
-    case Op::v_max_s_:
-    case Op::v_min_u_:
-    case Op::v_max_u_:
-    case Op::v_widen_lo_s_:
-    case Op::v_widen_lo_u_:
-    case Op::v_widen_hi_s_:
-    case Op::v_widen_hi_u_:
-    case Op::v_narrow_: lane = static_cast<unsigned>(below(3)); break;
+    case Op::v_fcmp_: imm = below(32); break;
+    case Op::v_permute_:
+    case Op::v_permute_lo_:
+    case Op::v_permute_hi_:
+    case Op::v_permute2_:
+    case Op::v_blend_: imm = below(256); break;
     case Op::v_shl_:
     case Op::v_lshr_:
     case Op::v_ashr_: imm = below(70); break;
     case Op::v_ext_: imm = below(16); break;
-    case Op::v_rev_:
-      lane = static_cast<unsigned>(below(4));
-      imm = (2u << lane) << below(4 - lane);
-      break;
+    case Op::v_rev_: imm = (2u << lane) << below(4 - lane); break;
     case Op::v_dup_lane_:
     case Op::v_extract_:
     case Op::v_insert_:
@@ -238,15 +240,14 @@ bool RandomRegion::emit(Builder& b, Op op) {
       break;
     default: break;
   }
-  if (name.starts_with("v_f")) lane = 2 + static_cast<unsigned>(below(2));
-  // An integer argument "I" of a vector op must be wide enough for the lane.
-  const Type integer = lane == 3 ? Type::I64 : any_int();
+  // An integer argument "I" of a vector op must be wide enough for the lane; the images of x86 flags have it exactly so.
+  const Type integer = lane == 3 ? Type::I64 : name.starts_with("eimage") ? Type::I32 : any_int();
   Inst inst;
   inst.op = op;
   inst.type = signature[0] == 'B' ? Type::I1 : signature[0] == 'W' ? Type::I32 : t;
   inst.lane = static_cast<u8>(lane);
   inst.aux = fp_aux ? fp.pack() : name.starts_with("fcmp") ? static_cast<u32>(below(2)) : 0;
-  if (op == Op::nzcv_fcmp_) inst.aux = static_cast<u32>(below(2));
+  if (op == Op::nzcv_fcmp_ || op == Op::eimage_fcmp_) inst.aux = static_cast<u32>(below(2));
   if (name.starts_with("fcmp") || op == Op::bitcast_) inst.aux &= 1;
   inst.imm = imm;
   inst.imm2 = imm2;
@@ -320,20 +321,26 @@ void RandomRegion::fill_block(Builder& b, const RandomOptions& options) {
     }
     if (options.only != Op::kCount) continue;
     const Type t = below(2) ? Type::I64 : Type::I32;
-    switch (below(24)) {
+    const Width width = t == Type::I64 ? Width::B8 : static_cast<Width>(below(3));
+    switch (below(28)) {
       case 0: b.set_flags(b.flags_sub(pick(b, t), pick(b, t))); break;
       case 1: b.set_flags(b.flags_add(pick(b, t), pick(b, t))); break;
       case 2: b.set_flags(b.flags_logic(pick(b, t))); break;
       case 3: b.set_flags(b.flags_image(pick(b, Type::I32))); break;
-      case 4: b.cond(b.get_flags(), static_cast<Cond>(below(15))); break;
+      case 4: b.cond(b.get_flags(), any_cond()); break;
       case 5: b.set_reg(x_offset(3), b.zext(Type::I64, b.flags_value(b.get_flags()))); break;
       case 6: b.fence(static_cast<Order>(below(4))); break;
+      case 7: b.set_flags(b.eflags_add(width, pick(b, t), pick(b, t))); break;
+      case 8: b.set_flags(b.eflags_sub(width, pick(b, t), pick(b, t))); break;
+      case 9: b.set_flags(b.eflags_logic(width, pick(b, t))); break;
+      case 10: b.set_flags(b.eflags_result(width, pick(b, t), pick(b, Type::I32))); break;
       default: break;
     }
   }
 }
 
 std::vector<jit::RegionBlock> RandomRegion::make(const RandomOptions& options) {
+  x86_ = below(3) == 0;
   // Block 0 counts fuel (x14); loops go back to it only, so that every run ends.
   std::vector<jit::RegionBlock> blocks(1 + options.blocks);
   {
@@ -370,7 +377,7 @@ std::vector<jit::RegionBlock> RandomRegion::make(const RandomOptions& options) {
         break;
       }
       default: {
-        const Value c = below(2) ? b.cond(b.get_flags(), static_cast<Cond>(below(15))) : pick(b, Type::I1);
+        const Value c = below(2) ? b.cond(b.get_flags(), any_cond()) : pick(b, Type::I1);
         const GuestAddr taken = target(block.taken), not_taken = target(block.not_taken);
         // Equal targets cannot be told apart by the interpreter's run; let them agree on the index.
         if (taken == not_taken) block.not_taken = block.taken;

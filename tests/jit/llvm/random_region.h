@@ -25,12 +25,14 @@ class RandomRegion {
 
  private:
   u64 below(u64 n) { return rng_() % n; }
+  ir::Cond any_cond();
   ir::Value pick(ir::Builder& b, ir::Type type);
   bool emit(ir::Builder& b, ir::Op op);
   void emit_memory(ir::Builder& b);
   void fill_block(ir::Builder& b, const RandomOptions& options);
 
   std::mt19937_64 rng_;
+  bool x86_ = false;  // x86's NaN rule or ARM's: a guest has one of them
 };
 
 }  // namespace kiln::test

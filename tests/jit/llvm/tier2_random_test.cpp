@@ -62,6 +62,7 @@ void minimise(const std::vector<jit::RegionBlock>& blocks, Machine& start) {
 void compare(u64 seed, const RandomOptions& options, unsigned states, const std::string& name) {
   RandomRegion random(seed);
   const auto blocks = random.make(options);
+  for (auto& block : blocks) ASSERT_EQ(ir::verify(block.ir), "") << name << " seed " << seed;
   Machine tier2, reference;
   auto code = tier2.compile(blocks);
   ASSERT_TRUE(code) << name << " seed " << seed << ": " << code.error();
