@@ -6,12 +6,14 @@ namespace kiln::user {
 
 extern const GuestAbi kAbiAarch64;
 extern const GuestAbi kAbiX86_64;
+extern const GuestAbi kAbiI386;
 
 namespace {
 constexpr const GuestAbi* kAbis[] = {
     &kAbiAarch64,
 #ifdef KILN_X86
     &kAbiX86_64,
+    &kAbiI386,
 #endif
 };
 }  // namespace

@@ -14,6 +14,7 @@ namespace kiln::user {
 
 struct Thread;
 struct SyscallRow;
+struct Call;
 
 /// Beside ir::kFault*: the fault was an instruction fetch; the host found the page present, but for the rights.
 inline constexpr u32 kFaultFetch = u32{1} << 31;
@@ -57,8 +58,11 @@ struct GuestAbi {
 
   /// Row for a syscall number, or null.
   const SyscallRow* (*syscall)(u64 number);
-  /// The ABI of the syscall that the cpu stands at, if the guest has several ways (x86-64: int 0x80); null: always this one.
+  /// The ABI of the syscall that the cpu stands at, if the guest has several ways (x86-64: int 0x80); null: always this one. It
+  /// gives null for an instruction that is no way into this kernel.
   const GuestAbi* (*syscall_abi)(const ir::CpuState*);
+  /// Fills Call::a from the registers; null: syscall_arg() for each of the six.
+  void (*read_arguments)(Call&) = nullptr;
 
   // Registers.
   u64 (*syscall_number)(const ir::CpuState*);
@@ -83,6 +87,12 @@ struct GuestAbi {
   // 32-bit guests; see syscalls/compat32.h.
   u8 align64 = 8;                       // of 64-bit members in structs
   bool aligned_register_pairs = false;  // 64-bit arguments begin in an even register
+  /// The struct stat of the calls without "64" (encode_stat writes struct stat64); its size, 0: a value does not fit.
+  std::size_t (*encode_old_stat)(const struct stat& host, u8* out) = nullptr;
+  /// False if `value` is none that set_thread_pointer() can take (i386: a descriptor in memory).
+  bool (*check_thread_pointer)(Thread&, u64 value) = nullptr;
+  /// sigreturn(2), for handlers without SA_SIGINFO, where it differs from rt_sigreturn.
+  bool (*pop_old_signal_frame)(Thread&, u64& mask) = nullptr;
 
   // Signals.
   u64 minimal_stack;                          // that sigaltstack() accepts

@@ -211,7 +211,8 @@ Result<void> load_program(Process& process, const std::string& host_path) {
   // Linux's layout: stack at the top, mappings grow down from below it, PIE at two thirds.
   const u64 stack_gap = std::max<u64>(process.options.stack_size, u64{128} << 20) + (u64{16} << 20);
   memory.set_mmap_base(memory.limit() - stack_gap);
-  const GuestAddr pie_base = page_down(memory.limit() / 3 * 2);
+  constexpr GuestAddr kPieBase32 = 0x56555000;
+  const GuestAddr pie_base = process.abi->guest->pointer_bits == 32 ? kPieBase32 : page_down(memory.limit() / 3 * 2);
 
   Result<Placed> program = map_segments(memory, *h, file, h->type == ET_DYN ? pie_base : 0);
   if (!program) return Error{program.error()};
@@ -224,7 +225,9 @@ Result<void> load_program(Process& process, const std::string& host_path) {
   image.phent = h->phentsize;
   image.phdr = 0;
   std::string interpreter;
+  image.executable_stack = h->machine == EM_386;  // i386 programs of before PT_GNU_STACK counted on it
   for (const Segment& s : h->segments) {
+    if (s.type == PT_GNU_STACK) image.executable_stack = (s.flags & PF_X) != 0;
     if (s.type == PT_PHDR) image.phdr = s.address + program->bias;
     if (s.type == PT_INTERP && s.file_size > 1 && s.file_size < 4096) {
       interpreter.resize(s.file_size - 1);
@@ -275,9 +278,9 @@ Result<void> build_stack(Process& process, const std::string& execfn, const std:
     size = limit.rlim_cur == RLIM_INFINITY ? u64{8} << 20 : std::clamp<u64>(limit.rlim_cur, u64{1} << 20, u64{1} << 30);
   }
   size = page_up(size);
-  const GuestAddr top = memory.limit() - kPageSize;
-  const s64 low =
-      memory.map(top - size, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+  const GuestAddr top = process.abi->task_size ? process.abi->task_size : memory.limit() - kPageSize;
+  const u32 prot = u32{PROT_READ | PROT_WRITE} | (image.executable_stack ? u32{PROT_EXEC} : 0);
+  const s64 low = memory.map(top - size, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   if (low < 0) return Error{"cannot map the stack"};
   image.stack_low = static_cast<GuestAddr>(low);
   image.stack_high = top;

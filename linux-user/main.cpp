@@ -119,6 +119,7 @@ int run(int argc, char** argv) {
   }
 
   if (Result<void> r = process.memory.reserve(process.abi->address_bits); !r) return fail(r.error());
+  if (process.abi->task_size) process.memory.set_limit(process.abi->task_size);
   init_signals(process, leader);
   set_current_thread(&leader);
   process.engine = std::make_unique<jit::Engine>(options.engine, *process.abi->guest, process.memory);

@@ -47,6 +47,8 @@ class MemoryMap final : public jit::AddressSpace {
   void unprotect_code(GuestAddr page) override;
 
   GuestAddr limit() const { return limit_; }
+  /// Less than what is reserved, where user space ends below a power of two.
+  void set_limit(GuestAddr limit) { limit_ = limit; }
   GuestAddr mmap_base() const { return mmap_base_; }
   void set_mmap_base(GuestAddr address) { mmap_base_ = address; }
 
@@ -126,7 +128,7 @@ class MemoryMap final : public jit::AddressSpace {
   void split(GuestAddr at);
   void erase_areas(GuestAddr start, GuestAddr end);
   void insert_area(GuestAddr start, const Area& area);
-  GuestAddr find_gap(u64 length);
+  GuestAddr find_gap(u64 length, GuestAddr ceiling = ~GuestAddr{0});
   bool drop_code(GuestAddr start, GuestAddr end);
   void drop_code(GuestAddr start, GuestAddr end, Stale& stale);
   void drop_code_of_file(const Area& area, GuestAddr start, Stale& stale);

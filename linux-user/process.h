@@ -75,6 +75,7 @@ struct ProgramImage {
   GuestAddr code_start = 0, code_end = 0;
   GuestAddr stack_start = 0;  // initial sp
   GuestAddr stack_low = 0, stack_high = 0;
+  bool executable_stack = false;
   GuestAddr arg_start = 0, arg_end = 0, env_start = 0, env_end = 0;
   std::vector<u8> auxv;
 };

@@ -122,13 +122,19 @@ s64 sys_utimensat(Call& c) {
 
 int read_iovec(Call& c, GuestAddr at, u64 count, std::vector<iovec>& out, bool kernel_writes) {
   if (count > 1024) return -EINVAL;
-  std::vector<u64> raw(2 * count);
-  if (!c.memory.read(at, raw.data(), raw.size() * 8)) return -EFAULT;
+  const std::size_t word = c.abi.guest->pointer_bits / 8;
+  std::vector<u8> raw(2 * count * word);
+  if (!c.memory.read(at, raw.data(), raw.size())) return -EFAULT;
+  auto value = [&](std::size_t index) {
+    u64 v = 0;
+    std::memcpy(&v, raw.data() + index * word, word);
+    return c.abi.guest->big_endian ? __builtin_bswap64(v) >> (64 - 8 * word) : v;
+  };
   out.resize(count);
   for (std::size_t n = 0; n < count; ++n) {
-    const GuestAddr base = raw[2 * n];
-    const u64 length = raw[2 * n + 1];
-    if (static_cast<s64>(length) < 0) return -EINVAL;
+    const GuestAddr base = value(2 * n);
+    const u64 length = value(2 * n + 1);
+    if ((length >> (8 * word - 1)) & 1) return -EINVAL;
     out[n] = {kernel_writes ? c.memory.out_pointer(base, length) : c.memory.pointer(base), length};
   }
   return 0;

@@ -69,7 +69,7 @@ struct Call {
 /// PASS rows: arguments translated by the row's letters, same number of the host.
 s64 sys_pass(Call& call);
 
-/// 64-bit iovec array with host pointers. 0 or -errno.
+/// The guest's iovec array with host pointers. 0 or -errno.
 int read_iovec(Call& call, GuestAddr at, u64 count, std::vector<struct iovec>& out, bool kernel_writes);
 
 /// Rows by the numbers of the generic 64-bit table (arm64, riscv64) and of x86-64, or null.

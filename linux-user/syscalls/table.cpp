@@ -85,7 +85,12 @@ s64 sys_pass(Call& call) {
 
 void handle_syscall(Thread& thread) {
   Process& process = *thread.process;
-  const GuestAbi& abi = process.abi->syscall_abi ? *process.abi->syscall_abi(thread.cpu) : *process.abi;
+  const GuestAbi* way = process.abi->syscall_abi ? process.abi->syscall_abi(thread.cpu) : process.abi;
+  if (!way) {
+    say_once(process, "unimplemented way into the kernel (SYSENTER): there is no vDSO to return to");
+    return raise_fault(thread, SIGSEGV, SI_KERNEL, 0);
+  }
+  const GuestAbi& abi = *way;
   const u64 number = abi.syscall_number(thread.cpu);
   const SyscallRow* row = abi.syscall(number);
   s64 result;
@@ -98,7 +103,9 @@ void handle_syscall(Thread& thread) {
                         "() = -1 ENOSYS\n");
   } else {
     Call call{thread, process, process.memory, abi, *row, {}};
-    for (unsigned n = 0; n < 6; ++n) call.a[n] = abi.syscall_arg(thread.cpu, n);
+    if (abi.read_arguments) abi.read_arguments(call);
+    else
+      for (unsigned n = 0; n < 6; ++n) call.a[n] = abi.syscall_arg(thread.cpu, n);
     if (process.options.strace) [[unlikely]] {
       std::string line;
       strace_enter(call, line);
