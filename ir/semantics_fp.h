@@ -493,12 +493,6 @@ inline Vec op_v_f_to_int_narrow(FpOp f, Vec a) {
   else asm volatile("vcvtpd2dq %1, %0" : "=x"(r) : "x"(a));
   return r;
 }
-inline Vec op_v_f_to_int_narrow(FpOp f, Vec a) {
-  Vec r;
-  if (f.round == Round::Zero) asm volatile("vcvttpd2dq %1, %0" : "=x"(r) : "x"(a));
-  else asm volatile("vcvtpd2dq %1, %0" : "=x"(r) : "x"(a));
-  return r;
-}
 /// VCMPPS, VCMPPD by predicate (0..31).
 template <class F>
 inline Vec op_v_fcmp(u64 predicate, Vec a, Vec b) {
