@@ -69,7 +69,13 @@ int main(int argc, char** argv) {
 
   struct utsname name;
   uname(&name);
+#if defined __aarch64__
   CHECK(!strcmp(name.machine, "aarch64"));
+#elif defined __x86_64__
+  CHECK(!strcmp(name.machine, "x86_64"));
+#elif defined __i386__
+  CHECK(!strcmp(name.machine, "i686"));
+#endif
 
   siginfo_t info;
   pid = fork();

@@ -8,7 +8,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "../check.h"
 
 static struct {
   int signal, code;

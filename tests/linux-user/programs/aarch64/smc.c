@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "../check.h"
 
 typedef int (*Function)(void);
 static uint32_t mov_w0(int value) { return 0x52800000u | (uint32_t)value << 5; }

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#include "check.h"
+#include "../check.h"
 
 extern char fault_insn[];
 static unsigned long end_address, iterations;
