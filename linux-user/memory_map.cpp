@@ -14,6 +14,7 @@ namespace {
 constexpr HostAddr kPreferredBase = HostAddr{1} << 44;
 constexpr u32 kProtSem = 8;                    // accepted and without meaning, as in Linux
 constexpr GuestAddr kLowestMapping = 0x10000;  // Linux's mmap_min_addr
+constexpr GuestAddr kLow2G = u64{1} << 31;     // where MAP_32BIT ends
 
 /// Guest code is read by the translator, never run by the host; writable memory is readable on every guest we have.
 int host_prot(u32 prot) {
@@ -88,8 +89,8 @@ void MemoryMap::insert_area(GuestAddr start, const Area& area) {
   areas_.emplace(start, merged);
 }
 
-GuestAddr MemoryMap::find_gap(u64 length) {
-  GuestAddr top = mmap_base_;
+GuestAddr MemoryMap::find_gap(u64 length, GuestAddr ceiling) {
+  GuestAddr top = std::min(mmap_base_, ceiling);
   auto it = areas_.lower_bound(top);
   // Highest gap below mmap_base, then, as Linux does when that is full, the lowest one above the program.
   while (it != areas_.begin()) {
@@ -99,6 +100,7 @@ GuestAddr MemoryMap::find_gap(u64 length) {
     if (top < length + kLowestMapping) break;
   }
   if (it == areas_.begin() && top >= length + kLowestMapping) return top - length;
+  if (ceiling < mmap_base_) return 0;
   GuestAddr bottom = mmap_base_;
   for (it = areas_.lower_bound(bottom); it != areas_.end(); ++it) {
     if (it->first > bottom && it->first - bottom >= length) return bottom;
@@ -181,7 +183,11 @@ s64 MemoryMap::map_locked(GuestAddr address, u64 length, u32 prot, u32 flags, in
   } else {
     address = page_down(address);
     if (address < kLowestMapping || !in_range(address, length) || !free_range(address, address + length)) {
-      address = find_gap(length);
+      address = find_gap(length, (flags & MAP_32BIT) ? kLow2G : ~GuestAddr{0});
+      if (address == 0) return -ENOMEM;
+    }
+    if ((flags & MAP_32BIT) && address + length > kLow2G) {  // a hint above does not count
+      address = find_gap(length, kLow2G);
       if (address == 0) return -ENOMEM;
     }
   }
