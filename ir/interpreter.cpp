@@ -130,14 +130,14 @@ void make_flags(const Block& block, const Inst& inst, Cell* cells, Cell& out) {
   };
   if (makes_record(inst.op)) return set(kind_made_by(inst, type(0)), arg(0).d.i, inst.args[1] == kNoValue ? 0 : arg(1).d.i);
   switch (inst.op) {
-    case Op::flags_add_: return set(add_kind(type(0) == Type::I64), arg(0).d.i, arg(1).d.i);
-    case Op::flags_sub_: return set(sub_kind(type(0) == Type::I64), arg(0).d.i, arg(1).d.i);
-    case Op::flags_logic_: return set(logic_kind(type(0) == Type::I64), arg(0).d.i, 0);
-    case Op::flags_image_: return set(FlagsKind::Image, arg(0).d.i, 0);
     case Op::flags_adc_: {
       const bool carry = (arg(2).d.i & 1) != 0;
       const u64 a = arg(0).d.i, b = arg(1).d.i;
       return set(FlagsKind::Image,
+                 type(0) == Type::I64 ? op_nzcv_adc(a, b, carry) : op_nzcv_adc(static_cast<u32>(a), static_cast<u32>(b), carry),
+                 0);
+    }
+    case Op::flags_select_: out = arg((arg(0).d.i & 1) != 0 ? 1 : 2); return;
     case Op::eflags_fcmp_: {
       const bool signalling = (inst.aux & 1) != 0;
       return set(FlagsKind::Image,
@@ -145,10 +145,6 @@ void make_flags(const Block& block, const Inst& inst, Cell* cells, Cell& out) {
                                       : op_eimage_fcmp(arg(0).d.f64, arg(1).d.f64, signalling),
                  0);
     }
-                 type(0) == Type::I64 ? op_nzcv_adc(a, b, carry) : op_nzcv_adc(static_cast<u32>(a), static_cast<u32>(b), carry),
-                 0);
-    }
-    case Op::flags_select_: out = arg((arg(0).d.i & 1) != 0 ? 1 : 2); return;
     default: {  // flags_fcmp
       const bool signalling = (inst.aux & 1) != 0;
       return set(FlagsKind::Image,
