@@ -14,10 +14,12 @@ enum class Feature : u8 {
 };
 static_assert(static_cast<unsigned>(Feature::kCount) <= 64, "features_of_model gives a u64");
 
-/// Bit i: the model decodes the rows that need feature i.
+/// Bit i: the model has feature i of features.def. (Row::feature is i + 1; 0: needs none.)
 u64 features_of_model(unsigned model);
 /// Whether code under this mode word (its model bits) has the feature.
-inline bool has_feature(u32 mode, unsigned feature) { return (features_of_model(mode >> kModeModelShift & 15) >> feature & 1) != 0; }
+inline bool has_feature(u32 mode, unsigned feature) {
+  return (features_of_model(mode >> kModeModelShift & 15) >> feature & 1) != 0;
+}
 inline bool has_feature(u32 mode, Feature feature) { return has_feature(mode, static_cast<unsigned>(feature)); }
 
 /// The "flags" line of /proc/cpuinfo for a model.

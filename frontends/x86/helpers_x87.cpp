@@ -44,8 +44,8 @@ inline F80 compute(F80 a, F80 b, u16& status) {
   return r;
 }
 
-/// ST(0) or ST(i) op= the other. Which of the two is called `a` matters for the result only in subtraction and division: x87 chooses
-/// between NaNs by their significands.
+/// ST(0) or ST(i) op= the other. Which of the two is called `a` matters for the result only in subtraction and division: x87
+/// chooses between NaNs by their significands.
 template <Arith kOp, bool kToSti, bool kPop>
 void arith(CpuState* cpu, u32 fop) {
   X86State& s = state_of(cpu);

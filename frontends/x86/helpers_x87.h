@@ -1,26 +1,40 @@
 // x87 in C++ on the host's own x87: what lifted code calls, and what fpstate.cpp and the MMX lifter share.
 //
-// A helper takes the guest's operands into the host's registers, runs the very instruction there with all exceptions masked and looks at
-// the host's status word. That is the quick way; it is left, before anything is changed, for run_on_host() whenever
+// A helper takes the guest's operands into the host's registers, runs the very instruction there with all exceptions masked and
+// looks at the host's status word. That is the quick way; it is left, before anything is changed, for run_on_host() whenever
 //   - an exception is unmasked in FCW, or a register's tag would make a stack fault, or
 //   - the host reports an exception that the guest's FSW does not show yet (the host's flags are sticky and may be old:
 //     clearing them costs more than everything else, so the question is asked again where it is answered exactly).
-// run_on_host() loads the guest's whole x87 state (FRSTOR), runs the instruction's own bytes and takes everything back (FNSAVE): x87
-// exceptions wait for the next waiting instruction, so even unmasked ones are simply there in the image.
-// Invariants: (1) outside a helper the host's stack is empty and its control word kHostControl; (2) a helper that can fault has not changed
-// the state before its last access; (3) FSW.ES says whether FSW has a flag that FCW does not mask.
+// run_on_host() loads the guest's whole x87 state (FRSTOR), runs the instruction's own bytes and takes everything back
+// (FNSAVE): x87 exceptions wait for the next waiting instruction, so even unmasked ones are simply there in the image.
+// Invariants: (1) outside a helper the host's stack is empty and its control word kHostControl; (2) a helper that can fault has
+// not changed the state before its last access; (3) FSW.ES says whether FSW has a flag that FCW does not mask.
 #pragma once
 #include "frontends/x86/x86_state.h"
 #include "ir/block.h"
 
 namespace kiln::x86 {
 
-/// The opcode register's 11 bits: low three bits of the first byte, ModRM. Helpers get it with the segment of a memory operand above.
+/// The opcode register's 11 bits: low three bits of the first byte, ModRM. Helpers get it with the segment of a memory operand
+/// above.
 inline constexpr unsigned kFopSegShift = 16;
 
 enum Fsw : u32 {
-  kFswExceptions = 0x3f, kFswIe = 1, kFswDe = 2, kFswZe = 4, kFswOe = 8, kFswUe = 16, kFswPe = 32,
-  kFswSf = 0x40, kFswEs = 0x80, kFswC0 = 0x100, kFswC1 = 0x200, kFswC2 = 0x400, kFswTop = 7u << 11, kFswC3 = 0x4000, kFswBusy = 0x8000,
+  kFswExceptions = 0x3f,
+  kFswIe = 1,
+  kFswDe = 2,
+  kFswZe = 4,
+  kFswOe = 8,
+  kFswUe = 16,
+  kFswPe = 32,
+  kFswSf = 0x40,
+  kFswEs = 0x80,
+  kFswC0 = 0x100,
+  kFswC1 = 0x200,
+  kFswC2 = 0x400,
+  kFswTop = 7u << 11,
+  kFswC3 = 0x4000,
+  kFswBusy = 0x8000,
 };
 inline constexpr u32 kFcwReset = 0x37f, kHostControl = 0x37f;
 
@@ -46,19 +60,19 @@ inline void x87_wait(X86State& s) {
     ir::raise(&s, ir::ExitKind::Trap, trap_value(kMF));
 }
 
-/// Runs one instruction on the host, the state's pending exceptions having been looked at. `operand`: its memory operand (in Kiln's memory), or
-/// null for the register form. Gives the status flags afterwards, having started with those in `eflags`.
+/// Runs one instruction on the host, the state's pending exceptions having been looked at. `operand`: its memory operand (in
+/// Kiln's memory), or null for the register form. Gives the status flags afterwards, having started with those in `eflags`.
 u32 run_on_host(X86State& s, u32 fop, void* operand, u32 eflags = 0);
 
 // For the lifter. All take CpuState* and fop first.
-const ir::Helper* x87_register_helper(u32 fop);                  // void (i32 fop)
+const ir::Helper* x87_register_helper(u32 fop);                     // void (i32 fop)
 const ir::Helper* x87_load_helper(unsigned opcode, unsigned reg);   // void (i32 fop, i64 offset, i32/i64 value)
 const ir::Helper* x87_store_helper(unsigned opcode, unsigned reg);  // void (i32 fop, i64 offset, i64 address)
-extern const ir::Helper kX87LoadLong;  // void (i32 fop, i64 offset, i64 low, i32 high): FLD m80, FBLD
-const ir::Helper* x87_compare_helper(u32 fop);                   // i32 flags image (i32 fop): FCOMI and its kin
-extern const ir::Helper kFcmov;        // void (i32 fop, i32 whether)
-extern const ir::Helper kFldcw;        // void (i32 value)
-extern const ir::Helper kFninit;       // void ()
+extern const ir::Helper kX87LoadLong;           // void (i32 fop, i64 offset, i64 low, i32 high): FLD m80, FBLD
+const ir::Helper* x87_compare_helper(u32 fop);  // i32 flags image (i32 fop): FCOMI and its kin
+extern const ir::Helper kFcmov;                 // void (i32 fop, i32 whether)
+extern const ir::Helper kFldcw;                 // void (i32 value)
+extern const ir::Helper kFninit;                // void ()
 /// FLDENV, FNSTENV, FRSTOR, FNSAVE: void (i64 address, i32 operand bytes); FDP and the last opcode are as the image has them.
 extern const ir::Helper kX87State[4];
 

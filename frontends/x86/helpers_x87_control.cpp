@@ -13,8 +13,8 @@ using ir::Type;
 namespace x87 {
 namespace {
 
-/// FNSTENV's image in protected mode (SDM vol. 1, figures 8-9 and 8-11): seven words of 4 or 2 bytes. TODO(full system): real mode and VM86 have
-/// formats of their own.
+/// FNSTENV's image in protected mode (SDM vol. 1, figures 8-9 and 8-11): seven words of 4 or 2 bytes. TODO(full system): real
+/// mode and VM86 have formats of their own.
 constexpr unsigned env_bytes(unsigned operand_bytes) { return operand_bytes == 2 ? 14 : 28; }
 constexpr unsigned kMaxImage = 28 + 80;
 
@@ -27,8 +27,9 @@ void put_env(const X86State& s, unsigned operand_bytes, u8* out) {
     return;
   }
   constexpr u32 kOnes = 0xffff0000;
-  const u32 words[7] = {s.fcw | kOnes, s.fsw | kOnes, tags | kOnes, static_cast<u32>(s.fip), (s.fcs & 0xffff) | s.fop << 16,
-                        static_cast<u32>(s.fdp), (s.fds & 0xffff) | kOnes};
+  const u32 words[7] = {
+      s.fcw | kOnes,           s.fsw | kOnes,           tags | kOnes, static_cast<u32>(s.fip), (s.fcs & 0xffff) | s.fop << 16,
+      static_cast<u32>(s.fdp), (s.fds & 0xffff) | kOnes};
   std::memcpy(out, words, sizeof words);
 }
 void get_env(X86State& s, unsigned operand_bytes, const u8* in) {
@@ -100,10 +101,9 @@ Helper state_helper(const char* name, F* function, u32 effects) {
 
 const Helper kFldcw = {"x87_fldcw", x87::address_of(x87::fldcw), Type::Void, {Type::I32}, ir::READS_STATE | ir::WRITES_STATE};
 const Helper kFninit = {"x87_fninit", x87::address_of(x87::fninit), Type::Void, {}, ir::READS_STATE | ir::WRITES_STATE};
-const Helper kX87State[4] = {x87::state_helper("x87_fldenv", x87::fldenv, 0),
-                             x87::state_helper("x87_fnstenv", x87::fnstenv, ir::WRITES_MEM),
-                             x87::state_helper("x87_frstor", x87::frstor, 0),
-                             x87::state_helper("x87_fnsave", x87::fnsave, ir::WRITES_MEM)};
+const Helper kX87State[4] = {
+    x87::state_helper("x87_fldenv", x87::fldenv, 0), x87::state_helper("x87_fnstenv", x87::fnstenv, ir::WRITES_MEM),
+    x87::state_helper("x87_frstor", x87::frstor, 0), x87::state_helper("x87_fnsave", x87::fnsave, ir::WRITES_MEM)};
 
 void fsave_image(const X86State& state, u8* out) {
   x87::put_env(state, 4, out);

@@ -26,7 +26,8 @@ inline void copy_from_guest(void* to, u64 from, std::size_t size) {
   for (; size; --size) *out++ = guest_load<u8>(from++);
 }
 
-/// Faults, as a write does, unless all of the range can be written; changes nothing. A store of several pieces is then whole or not at all.
+/// Faults, as a write does, unless all of the range can be written; changes nothing. A store of several pieces is then whole or
+/// not at all.
 inline void probe_guest_write(u64 address, std::size_t size) {
   constexpr u64 kPage = 4096;
   asm volatile("lock orb $0, %%gs:(%0)" : : "r"(address) : "memory", "cc");

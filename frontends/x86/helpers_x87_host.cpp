@@ -14,8 +14,8 @@ static_assert(sizeof(SaveImage) == 108);
 }  // namespace
 
 // Four bytes an instruction, "xx yy ret nop": the register forms D8 C0 … DF FF, then the memory forms D8 /0 … DF /7 on (%rsi).
-// kiln_x87_run(image, operand, form, eflags): the state goes in, the instruction runs, the state comes out, which resets the host's.
-// FSAVE is what ends it even if the instruction has raised an unmasked exception: it does not wait for one.
+// kiln_x87_run(image, operand, form, eflags): the state goes in, the instruction runs, the state comes out, which resets the
+// host's. FSAVE is what ends it even if the instruction has raised an unmasked exception: it does not wait for one.
 __asm__(R"(
   .text
   .p2align 4
@@ -65,9 +65,9 @@ u32 x87_tag_word(const X86State& s) {
   for (unsigned i = 0; i < 8; ++i) {
     const u64 mantissa = s.st[i].d[0];
     const u32 exponent = s.st[i].h[4] & 0x7fff;
-    u32 tag = 0;                                                             // valid
-    if ((s.ftw >> i & 1) == 0) tag = 3;                                      // empty
-    else if (exponent == 0 && mantissa == 0) tag = 1;                        // zero
+    u32 tag = 0;                                                                   // valid
+    if ((s.ftw >> i & 1) == 0) tag = 3;                                            // empty
+    else if (exponent == 0 && mantissa == 0) tag = 1;                              // zero
     else if (exponent == 0 || exponent == 0x7fff || mantissa >> 63 == 0) tag = 2;  // special
     out |= tag << 2 * i;
   }

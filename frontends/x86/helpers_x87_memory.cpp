@@ -1,5 +1,5 @@
-// x87 instructions with a memory operand. Loads of up to eight bytes come with the value loaded; stores and everything larger access the
-// guest's memory here, before the state changes.
+// x87 instructions with a memory operand. Loads of up to eight bytes come with the value loaded; stores and everything larger
+// access the guest's memory here, before the state changes.
 #include <utility>
 
 #include "frontends/x86/helpers_x87.h"
@@ -137,7 +137,8 @@ void load_long(CpuState* cpu, u32 fop, u64 offset, u64 low, u32 high) {
   set_top(s, at);
 }
 
-/// A store by way of the host. If an unmasked exception keeps the instruction from storing, nothing is stored (SDM vol. 1, 8.5).
+/// A store by way of the host. If an unmasked exception keeps the instruction from storing, nothing is stored (SDM vol.
+/// 1, 8.5).
 void slow_store(X86State& s, u32 fop, u64 offset, u64 address, unsigned bytes) {
   struct Stack {
     V128 st[8];
@@ -306,7 +307,10 @@ const Helper* x87_store_helper(unsigned opcode, unsigned reg) {
     if (h.opcode == opcode && h.reg == reg) return &h.helper;
   return nullptr;
 }
-const Helper kX87LoadLong = {
-    "x87_load_long", x87::address_of(x87::load_long), Type::Void, {Type::I32, Type::I64, Type::I64, Type::I32}, x87::kX87Effects};
+const Helper kX87LoadLong = {"x87_load_long",
+                             x87::address_of(x87::load_long),
+                             Type::Void,
+                             {Type::I32, Type::I64, Type::I64, Type::I32},
+                             x87::kX87Effects};
 
 }  // namespace kiln::x86

@@ -42,7 +42,8 @@ inline F80 load80(const V128& v) {
 }
 inline void store80(V128& v, F80 r) { asm("fstpt %0" : "=m"(v) : "t"(r) : "st"); }
 
-/// The last instruction's place (SDM vol. 1, 8.1.8); for one with a memory operand its address too. CpuState::pc is the instruction's.
+/// The last instruction's place (SDM vol. 1, 8.1.8); for one with a memory operand its address too. CpuState::pc is the
+/// instruction's.
 inline void record(X86State& s, u32 fop) {
   s.fop = fop & 0x7ff;
   s.fip = s.pc;
@@ -54,7 +55,8 @@ inline void record(X86State& s, u32 fop, u64 offset) {
   s.fds = s.selector[fop >> kFopSegShift & 7];
 }
 
-/// Takes C1 and, with them, the condition codes in `codes` from the host's status word; false if the host has an exception that the guest's FSW lacks.
+/// Takes C1 and, with them, the condition codes in `codes` from the host's status word; false if the host has an exception that
+/// the guest's FSW lacks.
 inline bool take_status(X86State& s, u32 host, u32 codes = 0) {
   if (host & ~s.fsw & kFswExceptions) [[unlikely]]
     return false;

@@ -1,7 +1,8 @@
 // x87: what does the work stands in helpers_x87*.cpp; here operands are fetched and helpers chosen.
+#include "frontends/x86/lift_x87.h"
+
 #include "frontends/x86/helpers_x87.h"
 #include "frontends/x86/lifter.h"
-#include "frontends/x86/lift_x87.h"
 
 namespace kiln::x86 {
 
@@ -34,12 +35,14 @@ void x87_pending_check(Lifter& l) {
 }
 
 Lift lift_x87_register(Lifter& l, const Insn& i) {
+  l.mmx_known = 0;
   const u32 fop = fop_of(i);
   l.ir.call(*x87_register_helper(fop), {l.ir.i32(fop)});
   return Lift::Next;
 }
 
 Lift lift_x87_load(Lifter& l, const Insn& i) {
+  l.mmx_known = 0;
   const Value offset = offset_of(l, i);
   const Value value = l.read(i, 0);
   l.ir.call(*x87_load_helper(i.row->opcode, i.modrm >> 3 & 7), {l.ir.i32(memory_fop(i)), offset, value});
@@ -47,6 +50,7 @@ Lift lift_x87_load(Lifter& l, const Insn& i) {
 }
 
 Lift lift_x87_load_long(Lifter& l, const Insn& i) {
+  l.mmx_known = 0;
   const Value offset = offset_of(l, i);
   Place p = l.address(i);
   const Value low = l.load(p, 8);
@@ -58,6 +62,7 @@ Lift lift_x87_load_long(Lifter& l, const Insn& i) {
 }
 
 Lift lift_x87_store(Lifter& l, const Insn& i) {
+  l.mmx_known = 0;
   const Value offset = offset_of(l, i);
   l.ir.call(*x87_store_helper(i.row->opcode, i.modrm >> 3 & 7), {l.ir.i32(memory_fop(i)), offset, linear_of(l, i)});
   return Lift::Next;
@@ -65,12 +70,14 @@ Lift lift_x87_store(Lifter& l, const Insn& i) {
 
 /// FLDENV, FNSTENV, FRSTOR, FNSAVE by the row's parameter.
 Lift lift_x87_state(Lifter& l, const Insn& i) {
+  l.mmx_known = 0;
   l.ir.call(kX87State[i.param], {linear_of(l, i), l.ir.i32(i.operand_bytes == 2 ? 2 : 4)});
   return Lift::Next;
 }
 
 /// The condition is the row's parameter, in Jcc's numbers.
 Lift lift_fcmov(Lifter& l, const Insn& i) {
+  l.mmx_known = 0;
   constexpr Cond kConds[16] = {Cond::Vs, Cond::Vc, Cond::Cs, Cond::Cc, Cond::Eq, Cond::Ne, Cond::Be, Cond::Nbe,
                                Cond::Mi, Cond::Pl, Cond::Pe, Cond::Po, Cond::Lt, Cond::Ge, Cond::Le, Cond::Gt};
   const Value holds = l.ir.cond(l.ir.get_flags(), kConds[i.param & 15]);
@@ -79,12 +86,14 @@ Lift lift_fcmov(Lifter& l, const Insn& i) {
 }
 
 Lift lift_fcomi(Lifter& l, const Insn& i) {
+  l.mmx_known = 0;
   const u32 fop = fop_of(i);
   l.ir.set_flags(l.ir.flags_image(l.ir.call(*x87_compare_helper(fop), {l.ir.i32(fop)})));
   return Lift::Next;
 }
 
 Lift lift_fldcw(Lifter& l, const Insn& i) {
+  l.mmx_known = 0;
   const Value value = l.read_zext(i, 0);
   x87_pending_check(l);
   l.ir.call(kFldcw, {value});
@@ -103,11 +112,13 @@ Lift lift_fnstsw_ax(Lifter& l, const Insn& i) {
   return Lift::Next;
 }
 Lift lift_fnclex(Lifter& l, const Insn& i) {
+  l.mmx_known = 0;
   constexpr u32 kKept = kFswC0 | kFswC1 | kFswC2 | kFswC3 | kFswTop;
   l.ir.set_reg(kFswOffset, l.ir.and_(l.ir.get_reg(Type::I32, kFswOffset), l.ir.i32(kKept)));
   return Lift::Next;
 }
 Lift lift_fninit(Lifter& l, const Insn& i) {
+  l.mmx_known = 0;
   l.ir.call(kFninit);
   return Lift::Next;
 }

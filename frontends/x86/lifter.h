@@ -65,6 +65,10 @@ struct Lifter {
     if (r == RAX || r == RDX) rdx_is = RdxIs::Unknown;
   }
 
+  /// What MMX instructions earlier in the block have done to the x87 state (lift_mmx.cpp): bit i: MMi's upper 16 bits are ones;
+  /// bit 8: TOP is 0, all tags valid, no exception pending. Whoever touches x87 state otherwise sets it to 0.
+  u32 mmx_known = 0;
+
   // Operands.
   Place place(const Insn& insn, unsigned n);
   ir::Value read(const Place& p);
