@@ -55,10 +55,15 @@ ExceptionSignal trap(Thread& thread, u64 value) {
   const GuestAddr pc = s.pc;
   switch (vector) {
     case x86::kDE: return note(thread, vector, 0, {SIGFPE, FPE_INTDIV, pc, 0, 0});
-    // A single step; INT1's status is told apart by the frontend's error code.
+    // A single step, or INT1 (error code 1 of the frontend).
     case x86::kDB: return note(thread, vector, 0, {SIGTRAP, error ? TRAP_BRKPT : TRAP_TRACE, pc, 0, 0});
     case x86::kBP: return kernel_signal(thread, SIGTRAP, vector);
-    case x86::kOF:
+    case x86::kOF: {  // a trap: behind INTO, or INT 4
+      u8 opcode = 0;
+      thread.process->memory.read(pc, opcode);
+      thread.cpu->pc += opcode == 0xcd ? 2 : 1;
+      return kernel_signal(thread, SIGSEGV, vector);
+    }
     case x86::kBR: return kernel_signal(thread, SIGSEGV, vector);
     case x86::kUD: return note(thread, vector, 0, {SIGILL, ILL_ILLOPN, pc, 0, 0});
     case x86::kTS: return kernel_signal(thread, SIGSEGV, vector, error);
@@ -127,7 +132,9 @@ ExceptionSignal x86_exception(Thread& thread, ir::ExitKind kind) {
   const u64 value = thread.cpu->exit_value;
   switch (kind) {
     case ir::ExitKind::Undefined: return trap(thread, x86::trap_value(x86::kUD));
-    case ir::ExitKind::Breakpoint: return trap(thread, x86::trap_value(x86::kBP));
+    case ir::ExitKind::Breakpoint:
+      thread.cpu->pc += value;  // a trap, not a fault; the frontend tells the length
+      return trap(thread, x86::trap_value(x86::kBP));
     case ir::ExitKind::Alignment: return trap(thread, x86::trap_value(x86::kGP));  // MOVAPS and its like
     case ir::ExitKind::FetchFault: return fetch_fault(thread);
     case ir::ExitKind::Fault: {

@@ -8,6 +8,10 @@
 #include "linux-user/syscalls/syscall.h"
 
 namespace kiln::user {
+
+extern const GuestAbi kAbiX86_64;
+extern const GuestAbi kAbiI386;
+
 namespace {
 
 using ir::CpuState;
@@ -16,6 +20,13 @@ using x86::X86State;
 X86State& state(CpuState* cpu) { return *static_cast<X86State*>(cpu); }
 const X86State& state(const CpuState* cpu) { return *static_cast<const X86State*>(cpu); }
 
+const GuestAbi* syscall_abi(const CpuState* cpu) {
+  switch (cpu->exit_value) {  // the frontend's number of the instruction
+    case 0: return &kAbiX86_64;
+    case 0x80: return &kAbiI386;
+    default: return nullptr;  // SYSENTER
+  }
+}
 u64 syscall_number(const CpuState* cpu) { return state(cpu).r[x86::RAX]; }
 u64 syscall_arg(const CpuState* cpu, unsigned index) {
   constexpr x86::Gpr kRegisters[] = {x86::RDI, x86::RSI, x86::RDX, x86::R10, x86::R8, x86::R9};
@@ -192,7 +203,6 @@ s64 sys_arch_prctl(Call& c) {
   }
 }
 
-extern const GuestAbi kAbiX86_64;
 const GuestAbi kAbiX86_64 = {
     .name = "x86_64",
     .machine = "x86_64",
@@ -208,7 +218,7 @@ const GuestAbi kAbiX86_64 = {
     .cpu_models = x86_cpu_models,
     .set_cpu_model = x86_set_cpu_model,
     .syscall = x86_64_syscall,
-    .syscall_abi = nullptr,
+    .syscall_abi = syscall_abi,
     .syscall_number = syscall_number,
     .syscall_arg = syscall_arg,
     .set_syscall_result = set_syscall_result,

@@ -98,8 +98,9 @@ Lift lift_into(Lifter& l, const Insn&) {
   l.trap_if(l.flag(Cond::Vs), kOF);
   return Lift::Next;
 }
+/// Error code 1 tells it from a single step.
 Lift lift_int1(Lifter& l, const Insn& i) {
-  l.ir.exit_exception(ExitKind::Trap, i.next, trap_value(kDB));
+  l.ir.exit_exception(ExitKind::Trap, i.next, trap_value(kDB, 1));
   return Lift::End;
 }
 Lift lift_syscall(Lifter& l, const Insn& i) {
