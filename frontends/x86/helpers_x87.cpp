@@ -101,7 +101,7 @@ u32 compare_flags(CpuState* cpu, u32 fop) {
     if constexpr (kQuiet)
       asm volatile("fucomi %%st(1), %%st\n fnstsw %0" : "=a"(status), "=@ccz"(z), "=@ccp"(p), "=@ccc"(c) : "t"(a), "u"(b));
     else asm volatile("fcomi %%st(1), %%st\n fnstsw %0" : "=a"(status), "=@ccz"(z), "=@ccp"(p), "=@ccc"(c) : "t"(a), "u"(b));
-    if (take_status(s, status)) [[likely]] {
+    if ((status & ~s.fsw & kFswExceptions) == 0) [[likely]] {  // C1 stays as it was
       record(s, fop);
       if constexpr (kPop) pop(s);
       return flags_image(z, c, p);
@@ -116,8 +116,7 @@ void fcmov(CpuState* cpu, u32 fop, u32 whether) {
   X86State& s = state_of(cpu);
   const unsigned st0 = physical(s, 0), sti = physical(s, fop);
   if (all_masked(s) && full(s, st0) && full(s, sti)) [[likely]] {
-    record(s, fop);
-    s.fsw &= ~u32{kFswC1};
+    record(s, fop);  // C1 stays as it was
     if (whether & 1) s.st[st0] = s.st[sti];
     return;
   }

@@ -49,12 +49,18 @@ void unary_op(CpuState* cpu, u32 fop) {
   store80(s.st[st0], r);
 }
 
+bool is_normal(const V128& v) { return ((v.h[4] + 1) & 0x7fff) > 1 && v.d[0] >> 63 != 0; }
+
 template <u8 kModrm, u32 kCodes, bool kPop>
 void binary_op(CpuState* cpu, u32 fop) {
   X86State& s = state_of(cpu);
   const unsigned st0 = physical(s, 0), st1 = physical(s, 1);
   if (!all_masked(s) || !full(s, st0) || !full(s, st1)) [[unlikely]]
     return slow_register(s, fop);
+  // FPREM and FPREM1 leave the codes alone where there is no remainder.
+  if constexpr (kCodes != 0)
+    if (!is_normal(s.st[st0]) || !is_normal(s.st[st1])) [[unlikely]]
+      return slow_register(s, fop);
   u16 status;
   F80 r;
   {
