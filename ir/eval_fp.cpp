@@ -36,7 +36,7 @@ Datum eval_same(const Inst& inst, const Datum* args) {
     case Op::fmul_: return make(op_fmul(f.nan, a, get<F>(args[1])));
     case Op::fdiv_: return make(op_fdiv(f.nan, a, get<F>(args[1])));
     case Op::fsqrt_: return make(op_fsqrt(f.nan, a));
-    case Op::fma_: return make(op_fma(f.nan, a, get<F>(args[1]), get<F>(args[2])));
+    case Op::fma_: return make(op_fma(f, a, get<F>(args[1]), get<F>(args[2])));
     case Op::fneg_: return make(op_fneg(a));
     case Op::fabs_: return make(op_fabs(a));
     case Op::fmin_: return make(op_fmin(f.nan, a, get<F>(args[1])));
@@ -82,7 +82,7 @@ Vec eval_lanes(const Inst& inst, Vec a, Vec b, Vec c) {
     case Op::v_fmul_: return fp_map<F>([&](F x, F y) { return op_fmul(rule, x, y); }, a, b);
     case Op::v_fdiv_: return fp_map<F>([&](F x, F y) { return op_fdiv(rule, x, y); }, a, b);
     case Op::v_fsqrt_: return fp_map<F>([&](F x) { return op_fsqrt(rule, x); }, a);
-    case Op::v_fma_: return fp_map<F>([&](F x, F y, F z) { return op_fma(rule, x, y, z); }, a, b, c);
+    case Op::v_fma_: return fp_map<F>([&](F x, F y, F z) { return op_fma(f, x, y, z); }, a, b, c);
     case Op::v_fneg_: return fp_map<F>([&](F x) { return op_fneg(x); }, a);
     case Op::v_fabs_: return fp_map<F>([&](F x) { return op_fabs(x); }, a);
     case Op::v_fmin_: return fp_map<F>([&](F x, F y) { return op_fmin(rule, x, y); }, a, b);

@@ -71,6 +71,26 @@ inline double fma(double a, double b, double c) {
   asm volatile("vfmadd132sd %1, %2, %0" : "+x"(a) : "x"(b), "x"(c));
   return a;
 }
+/// VFMADD, VFMSUB, VFNMADD or VFNMSUB by FpOp::negate.
+template <class F>
+inline F fma_x86(unsigned negate, F a, F b, F c) {
+  constexpr bool kSingle = sizeof(F) == 4;
+  switch (negate) {
+    case 1:
+      if constexpr (kSingle) asm volatile("vfmsub132ss %1, %2, %0" : "+x"(a) : "x"(b), "x"(c));
+      else asm volatile("vfmsub132sd %1, %2, %0" : "+x"(a) : "x"(b), "x"(c));
+      return a;
+    case 2:
+      if constexpr (kSingle) asm volatile("vfnmadd132ss %1, %2, %0" : "+x"(a) : "x"(b), "x"(c));
+      else asm volatile("vfnmadd132sd %1, %2, %0" : "+x"(a) : "x"(b), "x"(c));
+      return a;
+    case 3:
+      if constexpr (kSingle) asm volatile("vfnmsub132ss %1, %2, %0" : "+x"(a) : "x"(b), "x"(c));
+      else asm volatile("vfnmsub132sd %1, %2, %0" : "+x"(a) : "x"(b), "x"(c));
+      return a;
+    default: return fma(a, b, c);
+  }
+}
 /// Imm: 0 nearest, 1 down, 2 up, 3 zero, 4 by MXCSR; + 8: Inexact is not raised.
 template <int Imm>
 inline float round(float a) {
@@ -257,9 +277,10 @@ inline F op_fsqrt(NanRule rule, F a) {
   return fp_is_nan(r) && rule != NanRule::X86 ? fp_nan_result(rule, a) : r;
 }
 template <class F>
-inline F op_fma(NanRule rule, F a, F b, F c) {
+inline F op_fma(FpOp f, F a, F b, F c) {
+  if (f.nan == NanRule::X86) return host::fma_x86(f.negate, a, b, c);
   const F r = host::fma(a, b, c);
-  return fp_is_nan(r) && rule != NanRule::X86 ? fp_nan_result_fma(rule, a, b, c) : r;
+  return fp_is_nan(r) ? fp_nan_result_fma(f.nan, a, b, c) : r;
 }
 template <class F>
 constexpr F op_fneg(F a) {

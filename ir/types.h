@@ -130,11 +130,14 @@ struct FpOp {
   Round round = Round::Dynamic;  // Dynamic: MXCSR, which follows the guest's control register
   bool exact = false;            // round-to-integral raises Inexact (FRINTX)
   bool is_unsigned = false;      // conversions to and from unsigned integers
+  u8 negate = 0;                 // fma with NanRule::X86: 1 the addend (VFMSUB), 2 the product (VFNMADD), 3 both (VFNMSUB)
   constexpr u32 pack() const {
-    return static_cast<u32>(nan) | static_cast<u32>(round) << 4 | (exact ? 128u : 0u) | (is_unsigned ? 256u : 0u);
+    return static_cast<u32>(nan) | static_cast<u32>(round) << 4 | (exact ? 128u : 0u) | (is_unsigned ? 256u : 0u) |
+           u32{negate} << 9;
   }
   static constexpr FpOp unpack(u32 aux) {
-    return {static_cast<NanRule>(aux & 7), static_cast<Round>((aux >> 4) & 7), (aux & 128) != 0, (aux & 256) != 0};
+    return {static_cast<NanRule>(aux & 7), static_cast<Round>((aux >> 4) & 7), (aux & 128) != 0, (aux & 256) != 0,
+            static_cast<u8>((aux >> 9) & 3)};
   }
 };
 

@@ -37,7 +37,8 @@ llvm::Value* RegionLowering::lower_float_x86(const Inst& inst) {
   switch (inst.op) {
     case Op::fma_:
     case Op::v_fma_: {
-      const std::string text = "vfmadd231" + suffix(type->getScalarSizeInBits() == 64) + " $3, $2, $0";
+      constexpr const char* kMnemonic[4] = {"vfmadd231", "vfmsub231", "vfnmadd231", "vfnmsub231"};
+      const std::string text = kMnemonic[f.negate] + suffix(type->getScalarSizeInBits() == 64) + " $3, $2, $0";
       return result(strict_asm(text.c_str(), "=x,0,x,x", type, {operand(2), operand(0), operand(1)}));
     }
     case Op::fround_:

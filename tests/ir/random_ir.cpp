@@ -90,6 +90,7 @@ FpOp random_fp(Random& random, Op op) {
   f.exact = (op == Op::fround_ || op == Op::v_fround_) && random.below(2);
   const bool with_int = op == Op::f_to_int_ || op == Op::int_to_f_ || op == Op::v_f_to_int_ || op == Op::v_int_to_f_;
   f.is_unsigned = with_int && random.below(2);
+  if (f.nan == NanRule::X86 && (op == Op::fma_ || op == Op::v_fma_)) f.negate = static_cast<u8>(random.below(4));
   return f;
 }
 

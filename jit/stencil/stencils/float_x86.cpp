@@ -28,23 +28,28 @@ TWO(fdiv, "div")
 TWO(fmin, "min")
 TWO(fmax, "max")
 
-// D = A * B + D; the digits 2, 3, 1 make A's NaN win, then B's.
-struct x_fma {
-  template <int T, int D, int A, int B>
-  static void run(Frame& f) {
-    if constexpr (T == 0) asm volatile("vfmadd231ss %2,%1,%0" : "+x"(f.v[D]) : "x"(f.v[A]), "x"(f.v[B]));
-    else asm volatile("vfmadd231sd %2,%1,%0" : "+x"(f.v[D]) : "x"(f.v[A]), "x"(f.v[B]));
-  }
-};
-struct x_v_fma {
-  template <int T, int D, int A, int B>
-  static void run(Frame& f) {
-    if constexpr (T == 0) asm volatile("vfmadd231ps %2,%1,%0" : "+x"(f.v[D]) : "x"(f.v[A]), "x"(f.v[B]));
-    else asm volatile("vfmadd231pd %2,%1,%0" : "+x"(f.v[D]) : "x"(f.v[A]), "x"(f.v[B]));
-  }
-};
-FAMILY(x_fma, 2, 8, 8, 8)
-FAMILY(x_v_fma, 2, 8, 8, 8)
+// D = A * B + D, its addend, its product or both negated; the digits 2, 3, 1 make A's NaN win, then B's.
+#define FUSED(name, mnemonic)                                                                                               \
+  struct x_##name {                                                                                                         \
+    template <int T, int D, int A, int B>                                                                                   \
+    static void run(Frame& f) {                                                                                             \
+      if constexpr (T == 0) asm volatile("v" mnemonic "231ss %2,%1,%0" : "+x"(f.v[D]) : "x"(f.v[A]), "x"(f.v[B]));          \
+      else asm volatile("v" mnemonic "231sd %2,%1,%0" : "+x"(f.v[D]) : "x"(f.v[A]), "x"(f.v[B]));                           \
+    }                                                                                                                       \
+  };                                                                                                                        \
+  struct x_v_##name {                                                                                                       \
+    template <int T, int D, int A, int B>                                                                                   \
+    static void run(Frame& f) {                                                                                             \
+      if constexpr (T == 0) asm volatile("v" mnemonic "231ps %2,%1,%0" : "+x"(f.v[D]) : "x"(f.v[A]), "x"(f.v[B]));          \
+      else asm volatile("v" mnemonic "231pd %2,%1,%0" : "+x"(f.v[D]) : "x"(f.v[A]), "x"(f.v[B]));                           \
+    }                                                                                                                       \
+  };                                                                                                                        \
+  FAMILY(x_##name, 2, 8, 8, 8)                                                                                              \
+  FAMILY(x_v_##name, 2, 8, 8, 8)
+FUSED(fma, "fmadd")
+FUSED(fmsub, "fmsub")
+FUSED(fnmadd, "fnmadd")
+FUSED(fnmsub, "fnmsub")
 
 struct x_fsqrt {
   template <int T, int D, int A>

@@ -50,7 +50,10 @@ bool Stitcher::floating_x86(Value v, const Inst& inst) {
     case Op::fdiv_: return two(id::x_fdiv);
     case Op::fmin_: return two(id::x_fmin);
     case Op::fmax_: return two(id::x_fmax);
-    case Op::fma_: return fused(id::x_fma);
+    case Op::fma_: {
+      constexpr u32 kFamily[4] = {id::x_fma, id::x_fmsub, id::x_fnmadd, id::x_fnmsub};
+      return fused(kFamily[f.negate]);
+    }
     case Op::fsqrt_: return one(id::x_fsqrt, t);
     case Op::fcvt_: return one(id::x_fcvt, t);
     case Op::v_fadd_: return two(id::x_v_fadd);
@@ -59,7 +62,10 @@ bool Stitcher::floating_x86(Value v, const Inst& inst) {
     case Op::v_fdiv_: return two(id::x_v_fdiv);
     case Op::v_fmin_: return two(id::x_v_fmin);
     case Op::v_fmax_: return two(id::x_v_fmax);
-    case Op::v_fma_: return fused(id::x_v_fma);
+    case Op::v_fma_: {
+      constexpr u32 kFamily[4] = {id::x_v_fma, id::x_v_fmsub, id::x_v_fnmadd, id::x_v_fnmsub};
+      return fused(kFamily[f.negate]);
+    }
     case Op::v_fsqrt_: return one(id::x_v_fsqrt, t);
     case Op::v_fnarrow_: return one(id::x_v_fcvt, 0);
     case Op::v_fwiden_: return one(id::x_v_fcvt, 1);
