@@ -46,8 +46,8 @@ struct X86State : ir::CpuState {
   u64 fip, fdp;
   u32 fcs, fds;
   u64 xcr0;
-  // Descriptors of user mode; see user_segments.h.
   u32 mxcsr_unmasked;   // MXCSR's exception masks (bits 12..7) that the guest has clear; CpuState::mxcsr and the host's have all set
+  // Descriptors of user mode; see user_segments.h.
   u64 gdt_tls[3];       // this thread's
   u64* ldt;             // the process's, kLdtEntries of them, shared by its threads; null: none
 };

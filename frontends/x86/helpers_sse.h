@@ -1,0 +1,66 @@
+// C++ functions that generated code calls for SSE and AVX instructions: what no IR op says.
+// Invariants: (1) those that look at MXCSR or raise its sticky bits have effects (WRITES_MEM), so that nobody drops or moves
+// them; (2) guest memory is touched by single host accesses through %gs, in an order that leaves a precise state at a fault.
+#pragma once
+#include "frontends/x86/x86.h"
+#include "ir/block.h"
+
+namespace kiln::x86 {
+
+// MXCSR
+extern const ir::Helper kFpBegin;  // () → I32 sticky bits so far; clears them
+extern const ir::Helper
+    kFpEnd;  // (I32 of kFpBegin, I32 bytes of a result lane or 0, v128 low, high): merges, raises #XM if unmasked
+extern const ir::Helper kLoadMxcsr;   // (I32)
+extern const ir::Helper kStoreMxcsr;  // () → I32
+
+// integers
+extern const ir::Helper kMpsadbw;     // (I32 imm, a, b)
+extern const ir::Helper kPhminposuw;  // (a)
+extern const ir::Helper
+    kCompareStrings;  // (I32 imm | implicit << 7, I64 length a, I64 length b, a, b) → IntRes2 | index << 16 | flags image << 32
+extern const ir::Helper kExpandMask;           // (I32 IntRes2, I32 imm) → the result of PCMPxSTRM
+extern const ir::Helper kPermute4, kPermute8;  // VPERMILPS, VPERMILPD (a, control)
+extern const ir::Helper kPermuteAcross;        // VPERMD (low, high, indices): one half of the result
+
+// cryptography
+extern const ir::Helper kAesEnc, kAesEncLast, kAesDec, kAesDecLast, kAesImc, kAesKeyGenAssist, kClmul;
+extern const ir::Helper kSha1NextE, kSha1Msg1, kSha1Msg2, kSha1Rounds4, kSha256Msg1, kSha256Msg2, kSha256Rounds2;
+
+// floating point
+extern const ir::Helper kRcp, kRsqrt;        // four lanes
+extern const ir::Helper kAddSub4, kAddSub8;  // ADDSUBPS, ADDSUBPD
+extern const ir::Helper kFmaAddSub;          // (I32 1: f64 | 2: subadd, a, b, c): a * b ∓ c
+extern const ir::Helper kHalfToSingle;       // (v128): VCVTPH2PS of the low four
+extern const ir::Helper kSingleToHalf;       // (I32 imm, v128)
+
+// memory
+extern const ir::Helper kMaskedStoreBytes;             // (address, data, mask)
+extern const ir::Helper kMaskedLoad4, kMaskedLoad8;    // (address, mask): VMASKMOVPS, VMASKMOVPD
+extern const ir::Helper kMaskedStore4, kMaskedStore8;  // (address, mask, data)
+extern const ir::Helper kGather;                       // (I64 segment base, I64 base + displacement, I32 GatherShape)
+
+struct GatherShape {
+  u8 destination, index, mask;  // register numbers
+  bool index64 = false;         // elements of the index
+  bool element64 = false;       // elements of the result
+  bool vex256 = false;
+  bool address32 = false;  // addresses wrap at 4 GiB
+  u8 scale_log2 = 0;
+  constexpr u32 pack() const {
+    return destination | u32{index} << 4 | u32{mask} << 8 | u32{index64} << 12 | u32{element64} << 13 | u32{vex256} << 14 |
+           u32{address32} << 15 | u32{scale_log2} << 16;
+  }
+  static constexpr GatherShape unpack(u32 v) {
+    return {static_cast<u8>(v & 15),
+            static_cast<u8>(v >> 4 & 15),
+            static_cast<u8>(v >> 8 & 15),
+            bit(v, 12),
+            bit(v, 13),
+            bit(v, 14),
+            bit(v, 15),
+            static_cast<u8>(v >> 16 & 3)};
+  }
+};
+
+}  // namespace kiln::x86
