@@ -3,22 +3,22 @@
 #include <llvm/IR/InlineAsm.h>
 
 #include "ir/flags.h"
+#include "ir/flags_host.h"
 #include "ir/semantics.h"
 #include "jit/llvm/lowering.h"
-#include "jit/llvm/runtime.h"
 
 namespace kiln::jit {
 
 using namespace ir;
 
 void RegionLowering::lower_get_flags(ir::Value v) {
-  flags_read_[v] = {flags_kind_, read_slot(flags_slots_), read_slot(flags_slots_ + 1), read_slot(flags_slots_ + 2)};
+  flags_read_[v] = {flags_kinds_, read_slot(flags_slots_), read_slot(flags_slots_ + 1), read_slot(flags_slots_ + 2)};
 }
 
 RegionLowering::FlagsRecord RegionLowering::flags_record(ir::Value v) {
   if (auto it = flags_read_.find(v); it != flags_read_.end()) return it->second;
   if (failure_.empty()) failure_ = std::string("tier 2: flags of ") + op_info((*block_)[v].op).name + " are not lowered";
-  return {FlagsKind::Image, b_.getInt32(0), b_.getInt64(0), b_.getInt64(0)};
+  return {only_kind(FlagsKind::Image), b_.getInt32(0), b_.getInt64(0), b_.getInt64(0)};
 }
 
 /// A conditional compare: the image is either that of a difference or a constant. Choosing between two records costs two moves,
@@ -39,7 +39,7 @@ bool RegionLowering::set_conditional_flags(const Inst& image) {
     write_slot(flags_slots_, choose(b_.getInt32(static_cast<u32>(kind)), static_cast<u32>(FlagsKind::Image)));
     write_slot(flags_slots_ + 1, choose(zext64(compare.args[0]), other.imm & 0xffffffff));
     write_slot(flags_slots_ + 2, zext64(compare.args[1]));
-    flags_kind_.reset();
+    flags_kinds_ = kUnknownKind;
     return true;
   }
   return false;
@@ -52,7 +52,7 @@ void RegionLowering::lower_set_flags(ir::Value flags) {
     write_slot(flags_slots_, record.kind);
     write_slot(flags_slots_ + 1, record.a);
     write_slot(flags_slots_ + 2, record.b);
-    flags_kind_.reset();  // find_entry_facts() does not follow copies either
+    flags_kinds_ = kUnknownKind;  // find_entry_facts() does not follow copies either
     return;
   }
   if (maker.op == Op::flags_image_ && set_conditional_flags((*block_)[maker.args[0]])) return;
@@ -65,75 +65,113 @@ void RegionLowering::lower_set_flags(ir::Value flags) {
   write_slot(flags_slots_, b_.getInt32(static_cast<u32>(kind)));
   write_slot(flags_slots_ + 1, a);
   if (b) write_slot(flags_slots_ + 2, b);  // one-operand kinds leave it as it is
-  flags_kind_ = kind;
+  flags_kinds_ = only_kind(kind);
 }
 
+/// One of a few known kinds is told by comparing; what else it may be is found out by a jump on the kind (ir/flags_host.h),
+/// which costs nothing but time: it keeps the registers.
 llvm::Value* RegionLowering::lower_cond(const FlagsRecord& record, Cond cond) {
   if (cond == Cond::Al) return b_.getTrue();
-  const u32 number = static_cast<u32>(cond);
-  if (record.known && is_x86(*record.known)) return x86_cond(x86_flags(*record.known, record.a, record.b), cond);
-  if (record.known) {
-    LValue a = record.a, b = record.b;
-    auto narrow = [&](LValue v) { return b_.CreateTrunc(v, b_.getInt32Ty()); };
-    switch (*record.known) {
-      case FlagsKind::Sub32: a = narrow(a), b = narrow(b); [[fallthrough]];
-      case FlagsKind::Sub64:
-        switch (cond) {
-          case Cond::Eq: return b_.CreateICmpEQ(a, b);
-          case Cond::Ne: return b_.CreateICmpNE(a, b);
-          case Cond::Cs: return b_.CreateICmpUGE(a, b);
-          case Cond::Cc: return b_.CreateICmpULT(a, b);
-          case Cond::Mi: return b_.CreateIsNeg(b_.CreateSub(a, b));
-          case Cond::Pl: return b_.CreateIsNotNeg(b_.CreateSub(a, b));
-          case Cond::Hi: return b_.CreateICmpUGT(a, b);
-          case Cond::Ls: return b_.CreateICmpULE(a, b);
-          case Cond::Ge: return b_.CreateICmpSGE(a, b);
-          case Cond::Lt: return b_.CreateICmpSLT(a, b);
-          case Cond::Gt: return b_.CreateICmpSGT(a, b);
-          case Cond::Le: return b_.CreateICmpSLE(a, b);
-          default: break;
-        }
-        break;
-      case FlagsKind::Logic32: a = narrow(a); [[fallthrough]];
-      case FlagsKind::Logic64:
-        switch (cond) {
-          case Cond::Eq: return b_.CreateIsNull(a);
-          case Cond::Ne: return b_.CreateIsNotNull(a);
-          case Cond::Mi:
-          case Cond::Lt: return b_.CreateIsNeg(a);
-          case Cond::Pl:
-          case Cond::Ge: return b_.CreateIsNotNeg(a);
-          case Cond::Gt: return b_.CreateICmpSGT(a, constant(*record.known == FlagsKind::Logic64 ? Type::I64 : Type::I32, 0));
-          case Cond::Le: return b_.CreateICmpSLE(a, constant(*record.known == FlagsKind::Logic64 ? Type::I64 : Type::I32, 0));
-          case Cond::Cs:
-          case Cond::Vs:
-          case Cond::Hi: return b_.getFalse();
-          case Cond::Cc:
-          case Cond::Ls:  // !C || Z
-          case Cond::Vc: return b_.getTrue();
-          default: break;
-        }
-        break;
-      case FlagsKind::Add32: a = narrow(a), b = narrow(b); [[fallthrough]];
-      case FlagsKind::Add64: {
-        LValue sum = b_.CreateAdd(a, b);
-        switch (cond) {
-          case Cond::Eq: return b_.CreateIsNull(sum);
-          case Cond::Ne: return b_.CreateIsNotNull(sum);
-          case Cond::Mi: return b_.CreateIsNeg(sum);
-          case Cond::Pl: return b_.CreateIsNotNeg(sum);
-          case Cond::Cs: return b_.CreateICmpULT(sum, a);
-          case Cond::Cc: return b_.CreateICmpUGE(sum, a);
-          default: break;
-        }
-        break;
-      }
-      default: break;
-    }
+  constexpr int kMany = 4;
+  FlagsKinds known = record.kinds & ~kUnknownKind;
+  if (std::popcount(known) > kMany) known = 0;
+  const auto first = [&] { return static_cast<FlagsKind>(std::countr_zero(known)); };
+  if (known == 0) return cond_of_image(lower_flags_value(record), cond);
+  if (record.kinds == only_kind(first())) return cond_of_kind(first(), record, cond);
+  const auto is_first = [&] { return b_.CreateICmpEQ(record.kind, b_.getInt32(static_cast<u32>(first()))); };
+  if ((record.kinds & kUnknownKind) == 0) {
+    LValue result = cond_of_kind(first(), record, cond);
+    for (known &= known - 1; known != 0; known &= known - 1)
+      result = b_.CreateSelect(is_first(), cond_of_kind(first(), record, cond), result);
+    return result;
   }
-  // From the image: each predicate is a few bit tests; the last bit of the number inverts it.
-  LValue nzcv = lower_flags_value(record);
-  auto flag = [&](unsigned bit) { return b_.CreateTrunc(b_.CreateLShr(nzcv, bit), b_.getInt1Ty()); };
+  // Entered from outside once, then round the loop with a kind that is known.
+  llvm::BasicBlock* join = new_block("");
+  std::vector<std::pair<LValue, llvm::BasicBlock*>> results;
+  for (; known != 0; known &= known - 1) {
+    llvm::BasicBlock* yes = new_block("");
+    llvm::BasicBlock* no = new_block("");
+    set_unlikely(b_.CreateCondBr(is_first(), yes, no), false);
+    b_.SetInsertPoint(yes);
+    results.push_back({cond_of_kind(first(), record, cond), yes});
+    b_.CreateBr(join);
+    b_.SetInsertPoint(no);
+  }
+  results.push_back(
+      {cond_of_image(lower_flags_value({kUnknownKind, record.kind, record.a, record.b}), cond), b_.GetInsertBlock()});
+  b_.CreateBr(join);
+  b_.SetInsertPoint(join);
+  llvm::PHINode* result = b_.CreatePHI(b_.getInt1Ty(), static_cast<unsigned>(results.size()));
+  for (auto [value, block] : results) result->addIncoming(value, block);
+  return result;
+}
+
+llvm::Value* RegionLowering::cond_of_kind(FlagsKind kind, const FlagsRecord& record, Cond cond) {
+  if (is_x86(kind)) return x86_cond(x86_flags(kind, record.a, record.b), cond);
+  LValue a = record.a, b = record.b;
+  auto narrow = [&](LValue v) { return b_.CreateTrunc(v, b_.getInt32Ty()); };
+  switch (kind) {
+    case FlagsKind::Sub32: a = narrow(a), b = narrow(b); [[fallthrough]];
+    case FlagsKind::Sub64:
+      switch (cond) {
+        case Cond::Eq: return b_.CreateICmpEQ(a, b);
+        case Cond::Ne: return b_.CreateICmpNE(a, b);
+        case Cond::Cs: return b_.CreateICmpUGE(a, b);
+        case Cond::Cc: return b_.CreateICmpULT(a, b);
+        case Cond::Mi: return b_.CreateIsNeg(b_.CreateSub(a, b));
+        case Cond::Pl: return b_.CreateIsNotNeg(b_.CreateSub(a, b));
+        case Cond::Hi: return b_.CreateICmpUGT(a, b);
+        case Cond::Ls: return b_.CreateICmpULE(a, b);
+        case Cond::Ge: return b_.CreateICmpSGE(a, b);
+        case Cond::Lt: return b_.CreateICmpSLT(a, b);
+        case Cond::Gt: return b_.CreateICmpSGT(a, b);
+        case Cond::Le: return b_.CreateICmpSLE(a, b);
+        default: break;
+      }
+      break;
+    case FlagsKind::Logic32: a = narrow(a); [[fallthrough]];
+    case FlagsKind::Logic64:
+      switch (cond) {
+        case Cond::Eq: return b_.CreateIsNull(a);
+        case Cond::Ne: return b_.CreateIsNotNull(a);
+        case Cond::Mi:
+        case Cond::Lt: return b_.CreateIsNeg(a);
+        case Cond::Pl:
+        case Cond::Ge: return b_.CreateIsNotNeg(a);
+        case Cond::Gt: return b_.CreateICmpSGT(a, constant(kind == FlagsKind::Logic64 ? Type::I64 : Type::I32, 0));
+        case Cond::Le: return b_.CreateICmpSLE(a, constant(kind == FlagsKind::Logic64 ? Type::I64 : Type::I32, 0));
+        case Cond::Cs:
+        case Cond::Vs:
+        case Cond::Hi: return b_.getFalse();
+        case Cond::Cc:
+        case Cond::Ls:  // !C || Z
+        case Cond::Vc: return b_.getTrue();
+        default: break;
+      }
+      break;
+    case FlagsKind::Add32: a = narrow(a), b = narrow(b); [[fallthrough]];
+    case FlagsKind::Add64: {
+      LValue sum = b_.CreateAdd(a, b);
+      switch (cond) {
+        case Cond::Eq: return b_.CreateIsNull(sum);
+        case Cond::Ne: return b_.CreateIsNotNull(sum);
+        case Cond::Mi: return b_.CreateIsNeg(sum);
+        case Cond::Pl: return b_.CreateIsNotNeg(sum);
+        case Cond::Cs: return b_.CreateICmpULT(sum, a);
+        case Cond::Cc: return b_.CreateICmpUGE(sum, a);
+        default: break;
+      }
+      break;
+    }
+    default: break;
+  }
+  return cond_of_image(image_of_kind(kind, record), cond);
+}
+
+/// Each predicate is a few bit tests; the last bit of the number inverts it.
+llvm::Value* RegionLowering::cond_of_image(LValue image, Cond cond) {
+  const u32 number = static_cast<u32>(cond);
+  auto flag = [&](unsigned bit) { return b_.CreateTrunc(b_.CreateLShr(image, bit), b_.getInt1Ty()); };
   if (cond == Cond::Pe || cond == Cond::Po) return cond == Cond::Pe ? flag(2) : b_.CreateNot(flag(2));
   LValue n = flag(31), z = flag(30), c = flag(29), v = flag(28);
   LValue holds = nullptr;
@@ -195,27 +233,32 @@ llvm::Value* RegionLowering::lower_nzcv(const Inst& inst) {
   }
 }
 
-llvm::Value* RegionLowering::lower_flags_value(const FlagsRecord& record) {
+llvm::Value* RegionLowering::image_of_kind(FlagsKind kind, const FlagsRecord& record) {
+  if (is_x86(kind)) return x86_image(x86_flags(kind, record.a, record.b));
   LValue a = record.a, b = record.b;
   auto narrow = [&](LValue v) { return b_.CreateTrunc(v, b_.getInt32Ty()); };
-  if (record.known && is_x86(*record.known)) return x86_image(x86_flags(*record.known, a, b));
-  if (record.known) switch (*record.known) {
-      case FlagsKind::Image: return b_.CreateAnd(narrow(a), b_.getInt32(kImageBits));
-      case FlagsKind::Add32: return nzcv_of_add(narrow(a), narrow(b), nullptr);
-      case FlagsKind::Add64: return nzcv_of_add(a, b, nullptr);
-      case FlagsKind::Sub32: return nzcv_of_sub(narrow(a), narrow(b));
-      case FlagsKind::Sub64: return nzcv_of_sub(a, b);
-      case FlagsKind::Logic32: return nzcv(narrow(a), b_.getFalse(), b_.getFalse());
-      case FlagsKind::Logic64: return nzcv(a, b_.getFalse(), b_.getFalse());
-      default: break;
-    }
-  // Set before the region was entered (or by a helper): only the record knows its kind.
+  switch (kind) {
+    case FlagsKind::Add32: return nzcv_of_add(narrow(a), narrow(b), nullptr);
+    case FlagsKind::Add64: return nzcv_of_add(a, b, nullptr);
+    case FlagsKind::Sub32: return nzcv_of_sub(narrow(a), narrow(b));
+    case FlagsKind::Sub64: return nzcv_of_sub(a, b);
+    case FlagsKind::Logic32: return nzcv(narrow(a), b_.getFalse(), b_.getFalse());
+    case FlagsKind::Logic64: return nzcv(a, b_.getFalse(), b_.getFalse());
+    default: return b_.CreateAnd(narrow(a), b_.getInt32(kImageBits));
+  }
+}
+
+llvm::Value* RegionLowering::lower_flags_value(const FlagsRecord& record) {
+  if (std::has_single_bit(record.kinds) && record.kinds != kUnknownKind)
+    return image_of_kind(static_cast<FlagsKind>(std::countr_zero(record.kinds)), record);
   auto* type = llvm::FunctionType::get(b_.getInt32Ty(), {b_.getInt32Ty(), b_.getInt64Ty(), b_.getInt64Ty()}, false);
-  llvm::FunctionCallee function = runtime_function("flags_value", &runtime::flags_value, type);
+  llvm::FunctionCallee function = runtime_function("image_of", &kiln_image_of, type);
   auto* callee = llvm::cast<llvm::Function>(function.getCallee());
   callee->setDoesNotAccessMemory();
   callee->setWillReturn();
-  return b_.CreateCall(function, {record.kind, a, b});
+  llvm::CallInst* call = b_.CreateCall(function, {record.kind, record.a, record.b});
+  call->setCallingConv(llvm::CallingConv::PreserveAll);
+  return call;
 }
 
 }  // namespace kiln::jit

@@ -345,7 +345,7 @@ llvm::Value* RegionLowering::lower_call(const Inst& inst, ir::Value v) {
   if (effects != PURE) call->addFnAttr(llvm::Attribute::StrictFP);
   if (effects & WRITES_STATE) {
     reload();
-    flags_kind_.reset();
+    flags_kinds_ = kUnknownKind;
   }
   if (effects & (READS_STATE | WRITES_STATE | MAY_FAULT)) begin_segment(v + 1);
   return helper.result == Type::Void ? nullptr : call;

@@ -14,7 +14,6 @@
 
 #include <bitset>
 #include <map>
-#include <optional>
 #include <vector>
 
 #include "jit/llvm/fault_sites.h"
@@ -34,11 +33,16 @@ struct RegionSlot {
   llvm::Value* known = nullptr;          // else: what the block being lowered has loaded or stored
 };
 
+/// The kinds that a flags record may have: bit i = FlagsKind i; kUnknownKind: any.
+using FlagsKinds = u32;
+inline constexpr FlagsKinds kUnknownKind = u32{1} << 31;
+constexpr FlagsKinds only_kind(ir::FlagsKind kind) { return u32{1} << static_cast<u32>(kind); }
+
 /// What is known where a block begins; found by forward dataflow over the region.
 struct BlockEntryFacts {
   bool reached = false;
   SlotSet dirty;                       // may differ from memory
-  std::optional<ir::FlagsKind> flags;  // the kind of the flags record, if it is the same on all ways in
+  FlagsKinds flags;                    // of the flags record, on all ways in
 };
 
 class RegionLowering {
@@ -122,9 +126,9 @@ class RegionLowering {
   LValue eval_any(const ir::Inst& inst);                   // region.cpp: call of ir::eval_pure
 
   // lower_flags.cpp
-  /// The record as it was at a get_flags; `known`: its kind, if the same on all ways here.
+  /// The record as it was at a get_flags.
   struct FlagsRecord {
-    std::optional<ir::FlagsKind> known;
+    FlagsKinds kinds;
     LValue kind, a, b;
   };
   void lower_get_flags(ir::Value v);
@@ -132,6 +136,9 @@ class RegionLowering {
   void lower_set_flags(ir::Value flags);
   bool set_conditional_flags(const ir::Inst& image);
   LValue lower_cond(const FlagsRecord& record, ir::Cond cond);
+  LValue cond_of_kind(ir::FlagsKind kind, const FlagsRecord& record, ir::Cond cond);
+  LValue cond_of_image(LValue image, ir::Cond cond);
+  LValue image_of_kind(ir::FlagsKind kind, const FlagsRecord& record);
   LValue lower_flags_value(const FlagsRecord& record);
   LValue lower_nzcv(const ir::Inst& inst);
   // lower_eflags.cpp: x86's kinds
@@ -244,7 +251,7 @@ class RegionLowering {
   std::vector<LValue> values_;
   std::vector<LValue> wide_;  // i64 form of a value whose upper bits are known to be zero, or null
   SlotSet dirty_;
-  std::optional<ir::FlagsKind> flags_kind_;
+  FlagsKinds flags_kinds_ = kUnknownKind;
   std::map<ir::Value, FlagsRecord> flags_read_;
   GuestAddr insn_pc_ = 0;
   llvm::BasicBlock* last_fault_ = nullptr;  // fault block of an earlier access with nothing changed since

@@ -17,9 +17,8 @@ constexpr u64 kFlagsBOffset = offsetof(CpuState, flags_b);
 /// A helper may look at the state: what is dirty must be in memory before it runs.
 bool looks_at_state(u32 effects) { return (effects & (READS_STATE | WRITES_STATE | MAY_FAULT)) != 0; }
 
-std::optional<FlagsKind> kind_made_by(const Block& block, const Inst& maker) {
-  if (!makes_record(maker.op)) return std::nullopt;
-  return ir::kind_made_by(maker, block[maker.args[0]].type);
+FlagsKinds kinds_made_by(const Block& block, const Inst& maker) {
+  return makes_record(maker.op) ? only_kind(kind_made_by(maker, block[maker.args[0]].type)) : kUnknownKind;
 }
 }  // namespace
 
@@ -81,11 +80,11 @@ void RegionLowering::transfer(const Block& block, BlockEntryFacts& facts) const 
       set_dirty(slot_index(inst.imm), facts.dirty);
     } else if (inst.op == Op::set_flags_) {
       for (unsigned i = 0; i < 3; ++i) set_dirty(flags_slots_ + i, facts.dirty);
-      facts.flags = kind_made_by(block, block[inst.args[0]]);
+      facts.flags = kinds_made_by(block, block[inst.args[0]]);
     } else if (inst.op == Op::call_) {
       const u32 effects = effects_of(inst);
       if (looks_at_state(effects)) facts.dirty.reset();
-      if (effects & WRITES_STATE) facts.flags.reset();
+      if (effects & WRITES_STATE) facts.flags = kUnknownKind;
     }
   }
 }
@@ -93,6 +92,7 @@ void RegionLowering::transfer(const Block& block, BlockEntryFacts& facts) const 
 void RegionLowering::find_entry_facts() {
   entry_facts_.assign(request_.blocks.size(), {});
   entry_facts_[0].reached = true;
+  entry_facts_[0].flags = kUnknownKind;  // also reached from outside
   std::vector<std::size_t> work{0};
   while (!work.empty()) {
     const std::size_t index = work.back();
@@ -103,9 +103,8 @@ void RegionLowering::find_entry_facts() {
     auto flow = [&](int to) {
       if (to < 0) return;
       BlockEntryFacts& in = entry_facts_[static_cast<std::size_t>(to)];
-      const bool entry = to == 0;  // also reached from outside, where nothing is known
       const SlotSet dirty = in.dirty | out.dirty;
-      const auto flags = in.reached ? (in.flags == out.flags && !entry ? in.flags : std::nullopt) : out.flags;
+      const FlagsKinds flags = in.flags | out.flags;
       if (in.reached && dirty == in.dirty && flags == in.flags) return;
       in.reached = true;
       in.dirty = dirty;
@@ -257,7 +256,7 @@ void RegionLowering::lower_block(std::size_t index) {
   values_.assign(rb.ir.insts.size(), nullptr);
   wide_.assign(rb.ir.insts.size(), nullptr);
   dirty_ = entry_facts_[index].dirty;
-  flags_kind_ = entry_facts_[index].flags;
+  flags_kinds_ = entry_facts_[index].flags;
   insn_pc_ = rb.ir.pc;
   flags_read_.clear();
   forget_slots();

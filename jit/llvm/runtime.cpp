@@ -12,6 +12,4 @@ __attribute__((preserve_all)) u64 eval_scalar(const EvalOp* op, u64 a, u64 b, u6
   return ir::eval_pure(op->inst, op->arg_types, data).i;
 }
 
-u32 flags_value(u32 kind, u64 a, u64 b) { return ir::flags_value(static_cast<ir::FlagsKind>(kind), a, b); }
-
 }  // namespace kiln::jit::runtime

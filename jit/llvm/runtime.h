@@ -14,7 +14,5 @@ void eval(const EvalOp* op, ir::Datum* data);
 /// The same for up to three scalar operands of at most eight bytes; keeps every register but rax and r11, so that the
 /// caller's cold block is a handful of moves and its hot way sees no call.
 __attribute__((preserve_all)) u64 eval_scalar(const EvalOp* op, u64 a, u64 b, u64 c);
-/// ir::flags_value of a record.
-u32 flags_value(u32 kind, u64 a, u64 b);
 
 }  // namespace kiln::jit::runtime

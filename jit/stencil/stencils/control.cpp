@@ -149,6 +149,11 @@ struct call_flags { using kills_t = void;
 struct call_flags_cmc { using kills_t = void;
   template <int...> static void run(Frame&) { asm volatile("movabsq %0,%%rbx\n\tcall *%%rbx\n\tcmc" : : "i"(HOLE_64) : "rax", "rbx", "r10"); }
 };
+// An image in t, by another such thunk.
+struct call_image {
+  template <int...> static void run(Frame& f) { asm volatile("movabsq %1,%%rbx\n\tcall *%%rbx" : "=a"(f.t) : "i"(HOLE_64) : "rbx", "r10"); }
+};
+FAMILY(call_image)
 FAMILY(call_flags)
 FAMILY(call_flags_cmc)
 

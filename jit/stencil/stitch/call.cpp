@@ -32,9 +32,7 @@ const FallbackRecord* keep_fallback(const Inst& inst, const Type* types) {
 extern "C" void kiln_fallback(CpuState* state, const FallbackRecord* record) {
   auto* data = reinterpret_cast<ir::Datum*>(state->helper_vargs);
   static_assert(sizeof(ir::Datum) == sizeof(V128));
-  if (record->inst.op == Op::flags_value_)
-    data[0].i = ir::flags_value(static_cast<ir::FlagsKind>(state->flags_kind), state->flags_a, state->flags_b);
-  else data[0] = ir::eval_pure(record->inst, record->types, data);
+  data[0] = ir::eval_pure(record->inst, record->types, data);
 }
 
 // Keeps every cached register. rax = record; rsp % 16 == 0 at entry.
