@@ -18,8 +18,6 @@ namespace {
 /// ModRM.reg's numbers of the arithmetic opcodes.
 enum Arith : u8 { kAdd = 0, kMul = 1, kCom = 2, kComp = 3, kSub = 4, kSubr = 5, kDiv = 6, kDivr = 7 };
 
-inline u32 bits_of(float f) { return std::bit_cast<u32>(f); }
-inline u64 bits_of(double f) { return std::bit_cast<u64>(f); }
 
 /// a op memory, and the host's status word. T: float, double.
 template <Arith kOp, class T>
@@ -96,20 +94,26 @@ void arith(CpuState* cpu, u32 fop, u64 offset, u64 value) {
   if constexpr (kOp == kComp) pop(s);
 }
 
-/// FLD m32, m64. Denormals and NaNs may raise something; the rest is exact.
+/// FLD m32, m64. Denormals and NaNs may raise something; the rest is exact, and normal numbers only need their fields moved.
 template <class T>
 void fld(CpuState* cpu, u32 fop, u64 offset, u64 value) {
   X86State& s = state_of(cpu);
-  const T m = operand_of<T>(value);
-  constexpr auto kExponent = sizeof(T) == 4 ? u64{0x7f800000} : u64{0x7ff} << 52;
-  constexpr auto kUnit = kExponent & (~kExponent + 1);
-  const u64 exponent = bits_of(m) & kExponent;
-  const bool plain = exponent - kUnit < kExponent - kUnit || (bits_of(m) & (kUnit - 1)) == 0;
-  if (!plain || !all_masked(s) || full(s, below(s))) [[unlikely]]
+  constexpr unsigned kFraction = sizeof(T) == 4 ? 23 : 52, kSign = 8 * sizeof(T) - 1, kExponentBits = kSign - kFraction;
+  constexpr u64 kTopExponent = (u64{1} << kExponentBits) - 1, kRebias = 0x3fff - (kTopExponent >> 1);
+  const u64 exponent = value >> kFraction & kTopExponent, fraction = value & ((u64{1} << kFraction) - 1);
+  const u64 sign = (value >> kSign & 1) << 15;
+  const unsigned at = below(s);
+  V128 v;
+  if (exponent - 1 < kTopExponent - 1) [[likely]]
+    v = V128{.d = {u64{1} << 63 | fraction << (63 - kFraction), sign | (exponent + kRebias)}};
+  else if (fraction == 0) v = exponent ? V128{.d = {u64{1} << 63, sign | 0x7fff}} : V128{.d = {0, sign}};
+  else return slow_load(s, fop, offset, &value);
+  if (!all_masked(s) || full(s, at)) [[unlikely]]
     return slow_load(s, fop, offset, &value);
   record(s, fop, offset);
-  s.fsw &= ~u32{kFswC1};
-  push(s, m);
+  s.st[at] = v;
+  s.ftw |= 1u << at;
+  s.fsw = (s.fsw & ~u32{kFswC1 | kFswTop}) | at << 11;
 }
 
 template <class T>
@@ -189,17 +193,36 @@ inline T convert(F80 value, u16& status) {
   return out;
 }
 
+/// FST m64 of a number that is normal in both formats, rounding to nearest: the double's bits; its status is in `status`.
+inline bool narrow_to_double(const V128& v, u64& out, u32& status) {
+  const u64 significand = v.d[0], exponent = v.d[1] & 0x7fff;
+  constexpr u64 kRebias = 0x3fff - 0x3ff;
+  if (significand >> 63 == 0 || exponent - (kRebias + 1) >= 0x7fd) return false;  // the next exponent is still a normal one
+  const u64 rest = significand & 0x7ff, kept = significand >> 11;
+  const u64 up = rest + (kept & 1) > 0x400 ? 1 : 0;
+  // A carry out of the fraction goes on into the exponent.
+  out = (v.d[1] & 0x8000) << 48 | ((exponent - kRebias - 1) << 52) + kept + up;
+  status = (rest ? kFswPe : 0) | (up ? kFswC1 : 0);
+  return true;
+}
+
 template <Store kKind, class T, bool kPop>
 void store(CpuState* cpu, u32 fop, u64 offset, u64 address) {
   X86State& s = state_of(cpu);
   const unsigned st0 = physical(s, 0);
   if (!all_masked(s) || !full(s, st0)) [[unlikely]]
     return slow_store(s, fop, offset, address, sizeof(T));
-  u16 status;
+  u32 status = 0;
   T out;
-  {
+  bool done = false;
+  if constexpr (kKind == Store::Float && sizeof(T) == 8)
+    if ((s.fcw & 0xc00) == 0) [[likely]]
+      done = narrow_to_double(s.st[st0], out, status);
+  if (!done) {
     const Control control(s);
-    out = convert<kKind, T>(load80(s.st[st0]), status);
+    u16 host;
+    out = convert<kKind, T>(load80(s.st[st0]), host);
+    status = host;
   }
   if (status & ~s.fsw & kFswExceptions) [[unlikely]]
     return slow_store(s, fop, offset, address, sizeof(T));

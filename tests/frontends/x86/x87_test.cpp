@@ -39,7 +39,8 @@ class Random {
                                             0xc90fdaa22168c235,
                                             0x8000000000000800,
                                             0xfffffffffffffc00};
-    static constexpr u16 kExponents[] = {0, 1, 0x3fff, 0x3ffe, 0x4000, 0x7fff, 0x7ffe, 0x401e, 0x403e, 0x3fbf, 0x3c00, 0x43ff};
+    static constexpr u16 kExponents[] = {0,      1,      0x3fff, 0x3ffe, 0x4000, 0x7fff, 0x7ffe, 0x401e,
+                                         0x403e, 0x3fbf, 0x3c00, 0x43ff, 0x3c01, 0x43fe, 0x43fd};
     u64 significand = one_in(2) ? bits() | u64{1} << 63 : kSignificands[below(std::size(kSignificands))];
     u16 exponent = kExponents[below(std::size(kExponents))];
     if (one_in(2)) exponent = static_cast<u16>(0x3fff - 70 + below(140));
