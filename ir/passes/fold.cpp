@@ -230,11 +230,9 @@ Rewriter::Step Rewriter::simplify_arithmetic(Inst& inst, Value& result) {
       if ((mask_low(significant_bits(a)) & ones & ~k) == 0) return replace(a);
       if (is_op(a, Op::and_) && is_const(def(a).args[1], inner))
         return become(inst, Op::and_, def(a).args[0], constant(inst.type, k & inner));
-      if (const Inst& d = def(a); d.op == Op::bfi_) {
-        const u64 field = mask_low(static_cast<unsigned>(d.imm2)) << d.imm;
-        if ((k & field) == 0) return become(inst, Op::and_, d.args[0], b);
-        if (d.imm == 0 && (k & ~field) == 0) return become(inst, Op::and_, d.args[1], b);
-      }
+      if (const Value part = written_part(a, static_cast<u64>(std::countr_zero(k)), 64 - static_cast<u64>(std::countl_zero(k)));
+          part != kNoValue)
+        return become(inst, Op::and_, part, b);
       break;
     case Op::or_:
       if (k == 0) return replace(a);
@@ -308,6 +306,20 @@ Rewriter::Step Rewriter::simplify_extension(Inst& inst, Value& result) {
   return Step::Keep;
 }
 
+/// A register of which a part was written, asked for bits lsb up to `end`: the value that has them in the same place, if it is
+/// not needed whole. kNoValue: it is.
+Value Rewriter::written_part(Value a, u64 lsb, u64 end) {
+  const Inst& d = def(a);
+  if (d.op == Op::bfi_) {
+    if (d.imm == 0 && end <= d.imm2) return d.args[1];
+    return end <= d.imm || lsb >= d.imm + d.imm2 ? d.args[0] : kNoValue;
+  }
+  if (d.op != Op::trunc_ || end > type_bits(d.type)) return kNoValue;
+  const Value whole = d.args[0];
+  const Value part = def(whole).op == Op::bfi_ ? written_part(whole, lsb, end) : kNoValue;
+  return part == kNoValue ? kNoValue : make(Op::trunc_, def(a).type, part);
+}
+
 Rewriter::Step Rewriter::simplify_field(Inst& inst, Value& result) {
   const Value a = inst.args[0];
   const unsigned width = type_bits(inst.type);
@@ -318,11 +330,8 @@ Rewriter::Step Rewriter::simplify_field(Inst& inst, Value& result) {
   if (inst.imm2 >= width) return replace(inst.op == Op::bfi_ ? inst.args[1] : a);
   if (inst.op == Op::bfi_) return Step::Keep;
   const u64 end = inst.imm + inst.imm2;
-  if (const Inst& d = def(a); d.op == Op::bfi_) {  // of a register of which a part was written
-    if (inst.imm >= d.imm && end <= d.imm + d.imm2)
-      return become(inst, inst.op, d.args[1], kNoValue, inst.imm - d.imm, inst.imm2);
-    if (end <= d.imm || inst.imm >= d.imm + d.imm2) return become(inst, inst.op, d.args[0], kNoValue, inst.imm, inst.imm2);
-  }
+  if (const Value part = written_part(a, inst.imm, end); part != kNoValue)
+    return become(inst, inst.op, part, kNoValue, inst.imm, inst.imm2);
   if (inst.op == Op::sbfx_) {
     if (end == width) return become(inst, Op::ashr_, a, constant(inst.type, inst.imm));
     if (inst.imm == 0 && significant_bits(a) < inst.imm2) return replace(a);  // the sign is zero

@@ -37,47 +37,48 @@ Value Rewriter::even_parity(Value a) {
   return make(Op::icmp_eq_, Type::I1, make(Op::and_, type, ones, constant(type, 1)), constant(type, 0));
 }
 
-/// A bit of an image that is known without looking: images are put together from shifted conditions (a carry kept by INC, the
-/// carry out of an ADC), and what asks for one bit wants the condition back. kNoValue: not known.
-Value Rewriter::known_bit(Value v, unsigned bit, unsigned depth) {
-  const Inst& d = def(v);
-  u64 k, other;
-  if (is_const(v, k)) return constant(Type::I1, k >> bit & 1);
-  if (bit >= type_bits(d.type)) return constant(Type::I1, 0);
-  if (d.type == Type::I1) return v;
-  if (depth > 8) return kNoValue;
+/// Where a bit comes from. Images are put together from shifted conditions and bits of sums (a carry kept by INC, the carry out
+/// of an ADC), and who asks for one bit wants the condition back, or the bit where it was first.
+Rewriter::BitSource Rewriter::source_of_bit(BitSource from, unsigned depth) const {
+  const Inst& d = def(from.value);
+  u64 k;
+  const auto constant_bit = [&](bool set) { return BitSource{kNoValue, set ? 1u : 0u}; };
+  const auto go = [&](Value v, u64 bit) { return source_of_bit({v, static_cast<unsigned>(bit)}, depth + 1); };
+  if (is_const(from.value, k)) return constant_bit((k >> from.bit & 1) != 0);
+  if (from.bit >= type_bits(d.type)) return constant_bit(false);
+  if (d.type == Type::I1 || depth > 8) return from;
   switch (d.op) {
     case Op::zext_:
-    case Op::trunc_: return known_bit(d.args[0], bit, depth + 1);
+    case Op::trunc_: return go(d.args[0], from.bit);
     case Op::and_:
-      if (!is_const(d.args[1], k)) return kNoValue;
-      return (k >> bit & 1) != 0 ? known_bit(d.args[0], bit, depth + 1) : constant(Type::I1, 0);
+      if (!is_const(d.args[1], k)) return from;
+      return (k >> from.bit & 1) != 0 ? go(d.args[0], from.bit) : constant_bit(false);
     case Op::or_: {
-      const Value right = known_bit(d.args[1], bit, depth + 1);
-      if (right == kNoValue || (is_const(right, k) && k != 0)) return right;
-      const Value left = known_bit(def(v).args[0], bit, depth + 1);
-      if (left == kNoValue) return kNoValue;
-      return is_const(left, k) ? (k != 0 ? left : right) : is_const(right) ? left : make(Op::or_, Type::I1, left, right);
+      const BitSource left = go(d.args[0], from.bit), right = go(d.args[1], from.bit);
+      if (left.value == kNoValue) return left.bit != 0 ? left : right;
+      if (right.value == kNoValue) return right.bit != 0 ? right : left;
+      return from;
     }
     case Op::shl_:
-      if (!is_const(d.args[1], k)) return kNoValue;
-      return bit < k ? constant(Type::I1, 0) : known_bit(d.args[0], bit - static_cast<unsigned>(k), depth + 1);
-    case Op::lshr_: return is_const(d.args[1], k) ? known_bit(d.args[0], bit + static_cast<unsigned>(k), depth + 1) : kNoValue;
-    case Op::ubfx_:
-      if (bit >= d.imm2) return constant(Type::I1, 0);
-      return known_bit(d.args[0], bit + static_cast<unsigned>(d.imm), depth + 1);
-    case Op::select_: {
-      if (!is_const(d.args[1], k) || !is_const(d.args[2], other)) return kNoValue;
-      const bool yes = (k >> bit & 1) != 0, no = (other >> bit & 1) != 0;
-      return yes == no ? constant(Type::I1, yes) : yes ? d.args[0] : logical_not(d.args[0]);
+      if (!is_const(d.args[1], k)) return from;
+      return from.bit < k ? constant_bit(false) : go(d.args[0], from.bit - k);
+    case Op::lshr_: return is_const(d.args[1], k) ? go(d.args[0], from.bit + k) : from;
+    case Op::ubfx_: return from.bit >= d.imm2 ? constant_bit(false) : go(d.args[0], from.bit + d.imm);
+    case Op::bfi_: {
+      const bool inserted = from.bit >= d.imm && from.bit < d.imm + d.imm2;
+      return inserted ? go(d.args[1], from.bit - d.imm) : go(d.args[0], from.bit);
     }
-    default: return kNoValue;
+    default: return from;
   }
 }
 Value Rewriter::bit_of(Value v, unsigned bit) {
-  if (const Value known = known_bit(v, bit, 0); known != kNoValue) return known;
-  const Type type = type_of(v);
-  return make(Op::icmp_ne_, Type::I1, make(Op::and_, type, v, constant(type, u64{1} << bit)), constant(type, 0));
+  const BitSource source = source_of_bit({v, bit}, 0);
+  if (source.value == kNoValue) return constant(Type::I1, source.bit);
+  const Type type = type_of(source.value);
+  if (type == Type::I1) return source.value;
+  if (source.bit == type_bits(type) - 1) return make(Op::icmp_slt_, Type::I1, source.value, constant(type, 0));
+  const Value alone = make(Op::and_, type, source.value, constant(type, u64{1} << source.bit));
+  return make(Op::icmp_ne_, Type::I1, alone, constant(type, 0));
 }
 
 void Rewriter::define_eflags(FlagsDef& d) {

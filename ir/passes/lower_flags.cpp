@@ -150,15 +150,15 @@ Value Rewriter::cond_of_image(Value image, Cond cond) {
     return negative(make(Op::xor_, Type::I32, image, make(Op::shl_, Type::I32, image, constant(Type::I32, 3))));
   };
   switch (cond) {
-    case Cond::Eq: return any(kZ);
-    case Cond::Cs: return any(kC);
-    case Cond::Mi: return negative(image);
-    case Cond::Vs: return any(kV);
+    case Cond::Eq: return bit_of(image, 30);
+    case Cond::Cs: return bit_of(image, 29);
+    case Cond::Mi: return bit_of(image, 31);
+    case Cond::Vs: return bit_of(image, 28);
     case Cond::Hi: return make(Op::icmp_eq_, Type::I1, bits(kC | kZ), constant(Type::I32, kC));
     case Cond::Ge: return logical_not(less());
     case Cond::Be: return any(kC | kZ);
-    case Cond::Pe: return any(kP);
-    default: return make(Op::and_, Type::I1, logical_not(any(kZ)), logical_not(less()));  // Gt
+    case Cond::Pe: return bit_of(image, 2);
+    default: return make(Op::and_, Type::I1, logical_not(bit_of(image, 30)), logical_not(less()));  // Gt
   }
 }
 

@@ -60,6 +60,7 @@ class Rewriter {
   Step simplify_shift(Inst& inst, Value& result);
   Step simplify_extension(Inst& inst, Value& result);
   Step simplify_field(Inst& inst, Value& result);
+  Value written_part(Value a, u64 lsb, u64 end);
   Step simplify_select(Inst& inst, Value& result);
   Step simplify_compare(Inst& inst, Value& result);
   Step simplify_vector(Inst& inst, Value& result);
@@ -88,7 +89,11 @@ class Rewriter {
   Value top_bit(Value a, Width width);
   Value is_zero(Value a, Width width);
   Value even_parity(Value a);
-  Value known_bit(Value a, unsigned bit, unsigned depth);
+  struct BitSource {
+    Value value;  // kNoValue: the bit is constant
+    unsigned bit;
+  };
+  BitSource source_of_bit(BitSource from, unsigned depth) const;
   Value bit_of(Value a, unsigned bit);
   Value image_of(u32 flags);
   void store_flags(u32 flags);

@@ -40,7 +40,7 @@ TEST(Fp, NanOperandOrder) {
 }
 
 TEST(Fp, FusedMultiplyAddNanOrder) {
-  const auto fma = [](u64 a, u64 b, u64 c) { return fp_bits(op_fma(kArm, d(a), d(b), d(c))); };
+  const auto fma = [](u64 a, u64 b, u64 c) { return fp_bits(op_fma(FpOp{.nan = kArm}, d(a), d(b), d(c))); };
   EXPECT_EQ(fma(kQnanA, kQnanB, 0x7ff8000000000009), 0x7ff8000000000009u);
   EXPECT_EQ(fma(kQnanA, kSnanB, 0x7ff8000000000009), quieted(kSnanB));
   EXPECT_EQ(fma(kSnanA, kSnanB, 0x7ff0000000000009), quieted(0x7ff0000000000009));

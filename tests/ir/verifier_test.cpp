@@ -54,7 +54,7 @@ TEST(Verifier, ComplainsAboutNumbers) {
   expect_complaint(one + "%1: v128 = v_dup.4 %0\n%2 = exit_jump\n", "no such lane");
   expect_complaint("%0: v128 = vconst\n%1: i32 = v_extract.3 %0\n%2 = exit_jump\n", "gives an i64");
   expect_complaint("%0: v128 = vconst\n%1: v128 = v_dup_lane.2 %0 imm=4\n%2 = exit_jump\n", "lane out of range");
-  expect_complaint("%0: v128 = vconst\n%1: v128 = v_fadd.1 %0, %0\n%2 = exit_jump\n", "4 or 8");
+  expect_complaint("%0: v128 = vconst\n%1: v128 = v_fadd.1 %0, %0\n%2 = exit_jump\n", "not for lanes of this width");
   expect_complaint("%0: flags = get_flags\n%1: i1 = cond %0 aux=40\n%2 = exit_jump\n", "no such condition");
 }
 

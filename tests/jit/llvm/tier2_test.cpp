@@ -1,6 +1,7 @@
 // Regions built by hand: control flow, flags across blocks, memory, faults, helpers.
 #include <immintrin.h>
 
+#include "ir/flags.h"
 #include "tests/jit/llvm/harness.h"
 
 namespace kiln::test {
@@ -67,14 +68,46 @@ TEST(Tier2, PollLeavesWithInterrupt) {
   EXPECT_EQ(p.tier2.state().pc, 0x1000u);
 }
 
+constexpr Cond kConds[] = {Cond::Eq, Cond::Ne, Cond::Cs, Cond::Cc, Cond::Mi, Cond::Pl, Cond::Vs, Cond::Vc, Cond::Hi, Cond::Ls,
+                           Cond::Ge, Cond::Lt, Cond::Gt, Cond::Le, Cond::Al, Cond::Pe, Cond::Po, Cond::Be, Cond::Nbe};
+/// All conditions of the flags as bits of an i64.
+Value every_condition(Builder& b, Value flags) {
+  Value all = b.i64(0);
+  for (const Cond cond : kConds) all = b.or_(b.shl(all, b.i64(1)), b.zext(Type::I64, b.cond(flags, cond)));
+  return all;
+}
+/// A record of every kind from two i64.
+Value make_flags(Builder& b, FlagsKind kind, Value x, Value y) {
+  const auto low = [&](Value v) { return b.trunc(Type::I32, v); };
+  switch (kind) {
+    case FlagsKind::Image: return b.flags_image(low(x));
+    case FlagsKind::Add32: return b.flags_add(low(x), low(y));
+    case FlagsKind::Add64: return b.flags_add(x, y);
+    case FlagsKind::Sub32: return b.flags_sub(low(x), low(y));
+    case FlagsKind::Sub64: return b.flags_sub(x, y);
+    case FlagsKind::Logic32: return b.flags_logic(low(x));
+    case FlagsKind::Logic64: return b.flags_logic(x);
+    default: break;
+  }
+  const Width width = width_of(kind);
+  const Value a = width == Width::B8 ? x : low(x), c = width == Width::B8 ? y : low(y);
+  switch (byte_kind(kind)) {
+    case FlagsKind::EAdd8: return b.eflags_add(width, a, c);
+    case FlagsKind::ESub8: return b.eflags_sub(width, a, c);
+    case FlagsKind::ELogic8: return b.eflags_logic(width, a);
+    default: return b.eflags_result(width, a, low(y));
+  }
+}
+
 TEST(Tier2, FlagsOfUnknownKindAtEntry) {
   std::vector<RegionBlock> blocks(1);
   Builder b(blocks[0].ir);
   b.insn_start(0x1000, 4);
   Value f = b.get_flags();
   b.set_reg(x_offset(2), b.zext(Type::I64, b.flags_value(f)));
+  b.set_reg(x_offset(3), every_condition(b, f));
   b.exit_branch(b.cond(f, Cond::Gt), 0x2000, 0x3000);
-  for (u32 kind = 0; kind < 7; ++kind) {
+  for (u32 kind = 0; kind <= static_cast<u32>(FlagsKind::EResult64); ++kind) {
     Pair p;
     p.both([&](Machine& m) { m.state().flags_kind = kind, m.state().flags_a = 0x80000005, m.state().flags_b = 7; });
     p.run(blocks, "kind " + std::to_string(kind));
@@ -82,28 +115,25 @@ TEST(Tier2, FlagsOfUnknownKindAtEntry) {
 }
 
 TEST(Tier2, EveryConditionOfEveryKnownKind) {
-  const u64 numbers[] = {0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 0x7fffffffffffffff, 0x8000000000000000, ~u64{0}};
+  const u64 numbers[] = {0,          1,          0x7f,
+                         0x80,       0xffff,     0x8000,
+                         0x94,       0x7fff,     0x7fffffff,
+                         0x80000000, 0xffffffff, 0x7fffffffffffffff,
+                         1ull << 63, ~u64{0},    0x3000001430000014};
   std::vector<RegionBlock> blocks(2);
-  for (unsigned maker = 0; maker < 7; ++maker) {
+  for (u32 maker = 0; maker <= static_cast<u32>(FlagsKind::EResult64); ++maker) {
     blocks.assign(2, {});
     Builder b(blocks[0].ir);
     b.insn_start(0x1000, 4);
     Value x = b.get_reg(Type::I64, x_offset(0)), y = b.get_reg(Type::I64, x_offset(1));
-    if (maker & 1) x = b.trunc(Type::I32, x), y = b.trunc(Type::I32, y);
-    b.set_flags(maker == 6  ? b.flags_image(b.trunc(Type::I32, x))
-                : maker < 2 ? b.flags_add(x, y)
-                : maker < 4 ? b.flags_sub(x, y)
-                            : b.flags_logic(x));
+    b.set_flags(make_flags(b, static_cast<FlagsKind>(maker), x, y));
     b.exit_jump(0x1004);
     blocks[0].taken = 1;
     Builder c(blocks[1].ir);
     c.insn_start(0x1004, 4);
     Value f = c.get_flags();
     c.set_reg(x_offset(2), c.zext(Type::I64, c.flags_value(f)));
-    Value all = c.i64(0);
-    for (unsigned cond = 0; cond < 15; ++cond)
-      all = c.or_(c.shl(all, c.i64(1)), c.zext(Type::I64, c.cond(f, static_cast<Cond>(cond))));
-    c.set_reg(x_offset(3), all);
+    c.set_reg(x_offset(3), every_condition(c, f));
     c.exit_jump(0x1008);
     Pair p;
     auto code = p.tier2.compile(blocks);
@@ -116,6 +146,54 @@ TEST(Tier2, EveryConditionOfEveryKnownKind) {
         expect_same(p.tier2, p.reference, "maker " + std::to_string(maker) + " " + std::to_string(n) + " " + std::to_string(m));
       }
   }
+}
+
+/// Which of two kinds it is shows at run time only; and, in a loop, whether it is one that came from outside.
+TEST(Tier2, FlagsOfOneOfSeveralKinds) {
+  const FlagsKind pairs[][2] = {{FlagsKind::ESub32, FlagsKind::EResult32},
+                                {FlagsKind::ELogic64, FlagsKind::EAdd8},
+                                {FlagsKind::Image, FlagsKind::ESub16},
+                                {FlagsKind::Sub64, FlagsKind::Add32}};
+  for (const auto& kinds : pairs)
+    for (const bool looks_at_entry : {false, true}) {
+      std::vector<RegionBlock> blocks(4);
+      for (unsigned i = 0; i < 4; ++i) blocks[i].ir.pc = 0x1000 + 0x10 * i;
+      Builder head(blocks[0].ir);
+      head.insn_start(0x1000, 4);
+      if (looks_at_entry) {
+        const Value f = head.get_flags();
+        const Value seen = head.xor_(head.get_reg(Type::I64, x_offset(4)), every_condition(head, f));
+        head.set_reg(x_offset(4), head.add(seen, head.zext(Type::I64, head.flags_value(f))));
+      }
+      const Value x = head.get_reg(Type::I64, x_offset(0));
+      head.exit_branch(head.icmp(Op::icmp_eq_, head.and_(x, head.i64(1)), head.i64(0)), 0x1010, 0x1020);
+      blocks[0].taken = 1, blocks[0].not_taken = 2;
+      for (unsigned i = 0; i < 2; ++i) {
+        Builder b(blocks[1 + i].ir);
+        b.insn_start(0x1010 + 0x10 * i, 4);
+        b.set_flags(make_flags(b, kinds[i], b.get_reg(Type::I64, x_offset(0)), b.get_reg(Type::I64, x_offset(1))));
+        b.exit_jump(0x1030);
+        blocks[1 + i].taken = 3;
+      }
+      Builder last(blocks[3].ir);
+      last.insn_start(0x1030, 4);
+      const Value f = last.get_flags();
+      const Value seen = last.xor_(last.get_reg(Type::I64, x_offset(2)), every_condition(last, f));
+      last.set_reg(x_offset(2), last.add(seen, last.zext(Type::I64, last.flags_value(f))));
+      const Value y =
+          last.add(last.mul(last.get_reg(Type::I64, x_offset(0)), last.i64(0x5851f42d4c957f2d)), last.i64(0x14057b7ef767814f));
+      last.set_reg(x_offset(0), y);
+      const Value left = last.sub(last.get_reg(Type::I64, x_offset(3)), last.i64(1));
+      last.set_reg(x_offset(3), left);
+      last.exit_branch(last.icmp(Op::icmp_eq_, left, last.i64(0)), 0x2000, 0x1000);
+      blocks[3].not_taken = 0;
+      Pair p;
+      p.both([](Machine& m) {
+        m.state().x[0] = 12345, m.state().x[1] = 0x8000000090000094, m.state().x[3] = 50;
+        m.state().flags_kind = static_cast<u32>(FlagsKind::EAdd32), m.state().flags_a = 0x7fffffff, m.state().flags_b = 1;
+      });
+      p.run(blocks, "kinds " + std::to_string(static_cast<u32>(kinds[0])));
+    }
 }
 
 TEST(Tier2, ConditionalCompareKeepsARecord) {
