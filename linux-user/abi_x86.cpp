@@ -55,8 +55,10 @@ ExceptionSignal trap(Thread& thread, u64 value) {
   const GuestAddr pc = s.pc;
   switch (vector) {
     case x86::kDE: return note(thread, vector, 0, {SIGFPE, FPE_INTDIV, pc, 0, 0});
-    // A single step, or INT1 (error code 1 of the frontend).
-    case x86::kDB: return note(thread, vector, 0, {SIGTRAP, error ? TRAP_BRKPT : TRAP_TRACE, pc, 0, 0});
+    case x86::kDB: {  // a single step, or INT1 (the frontend's error code 1); 2: behind a jump
+      if (error == 2) thread.cpu->pc = s.step_to;
+      return note(thread, vector, 0, {SIGTRAP, error == 1 ? TRAP_BRKPT : TRAP_TRACE, thread.cpu->pc, 0, 0});
+    }
     case x86::kBP: return kernel_signal(thread, SIGTRAP, vector);
     case x86::kOF: {  // a trap: behind INTO, or INT 4
       u8 opcode = 0;

@@ -116,6 +116,30 @@ class Bytes {
   std::size_t size_;
 };
 
+void set_step_to(ir::CpuState* state, u64 pc) { static_cast<X86State*>(state)->step_to = pc; }
+const ir::Helper kSetStepTo{"set_step_to", reinterpret_cast<const void*>(set_step_to), Type::Void, {Type::I64}, ir::WRITES_STATE};
+
+/// Single step over an instruction that ends its block by itself: #DB comes before what follows. Exceptions and syscalls stay.
+void step_exit(Lifter& l, ir::Block& out, GuestAddr pc) {
+  const ir::Inst exit = out.insts.back();
+  ir::Value to;
+  const auto drop = [&] { out.insts.pop_back(); };
+  switch (exit.op) {
+    case ir::Op::exit_jump_: drop(); return l.ir.exit_exception(ExitKind::Trap, exit.imm, trap_value(kDB));
+    case ir::Op::exit_branch_:
+      drop();
+      to = l.ir.select(exit.args[0], l.ir.i64(exit.imm), l.ir.i64(exit.imm2));
+      break;
+    case ir::Op::exit_indirect_:
+      drop();
+      to = exit.args[0];
+      break;
+    default: return;
+  }
+  l.ir.call(kSetStepTo, {to});
+  l.ir.exit_exception(ExitKind::Trap, pc, trap_value(kDB, 2));
+}
+
 void lift(ir::CodeSource& code, GuestAddr start, u32 mode, const ir::LiftLimits& limits, ir::Block& out) {
   out.clear();
   out.pc = start;
@@ -154,7 +178,10 @@ void lift(ir::CodeSource& code, GuestAddr start, u32 mode, const ir::LiftLimits&
       out.insts.resize(mark);
       return l.ir.exit_exception(ExitKind::Undefined, pc);
     }
-    if (result == Lift::End) return;
+    if (result == Lift::End) {
+      if (step) step_exit(l, out, pc);
+      return;
+    }
     at += length;
     if (at >= bytes.size() || (start + at) % kPageBytes < (start + at - length) % kPageBytes) break;
     // REP and the like end blocks themselves; a writer of code on this page may want one instruction a block.

@@ -46,6 +46,7 @@ struct X86State : ir::CpuState {
   u64 fip, fdp;
   u32 fcs, fds;
   u64 xcr0;
+  u64 step_to;          // after a single-stepped instruction that ends its block: where it went (#DB with error code 2)
   u32 mxcsr_unmasked;   // MXCSR's exception masks (bits 12..7) that the guest has clear; CpuState::mxcsr and the host's have all set
   // Descriptors of user mode; see user_segments.h.
   u64 gdt_tls[3];       // this thread's
