@@ -35,6 +35,7 @@ void release_robust_mutexes(Thread& thread) {
   u64 entry, offset, pending;
   const GuestAddr head = thread.robust_list;
   if (!pointer(head, entry) || !pointer(head + size, offset) || !pointer(head + 2 * size, pending)) return;
+  if (size == 4) offset = static_cast<u64>(static_cast<s64>(static_cast<s32>(offset)));
   for (int limit = 2048; limit > 0 && (entry & ~u64{1}) != head; --limit) {
     const u64 node = entry & ~u64{1};
     u64 next;
