@@ -20,12 +20,14 @@ const void* address_of(F* function) {
 }
 
 // --- MXCSR -----------------------------------------------------------------------------------------------------------
-constexpr u32 kSticky = 63, kMasks = 0x1f80, kUnderflow = 16, kPreComputation = 7;  // IE DE ZE
+constexpr u32 kSticky = 63, kFlush = 0x8000, kMasks = 0x1f80, kUnderflow = 16, kPreComputation = 7;  // IE DE ZE
 
-u32 fp_begin(CpuState*) {
+/// With Underflow unmasked results are not flushed (SDM vol. 1, 10.2.3.3).
+u32 fp_begin(CpuState* state) {
   const u32 mxcsr = ir::host::mxcsr();
-  ir::host::set_mxcsr(mxcsr & ~kSticky);
-  return mxcsr & kSticky;
+  const bool flush = (static_cast<X86State*>(state)->mxcsr_unmasked >> 7 & kUnderflow) == 0;
+  ir::host::set_mxcsr(mxcsr & ~kSticky & (flush ? ~0u : ~kFlush));
+  return mxcsr & (kSticky | kFlush);
 }
 template <class L>
 bool any_denormal(Vec v, L exponent, L sign) {
@@ -41,6 +43,7 @@ void fp_end(CpuState* state, u32 before, u32 lane_bytes, Vec low, Vec high) {
   const u32 mxcsr = ir::host::mxcsr();
   u32 raised = mxcsr & kSticky;
   const auto denormal = [&](Vec v) {
+    if (lane_bytes == 2) return any_denormal<u16>(v, 0x7c00, 1u << 15);
     return lane_bytes == 8 ? any_denormal<u64>(v, 0x7ff0000000000000, u64{1} << 63)
                            : any_denormal<u32>(v, 0x7f800000, 1u << 31);
   };

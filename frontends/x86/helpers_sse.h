@@ -8,7 +8,7 @@
 namespace kiln::x86 {
 
 // MXCSR
-extern const ir::Helper kFpBegin;  // () → I32 sticky bits so far; clears them
+extern const ir::Helper kFpBegin;  // () → I32 sticky bits so far and FTZ; clears them
 extern const ir::Helper
     kFpEnd;  // (I32 of kFpBegin, I32 bytes of a result lane or 0, v128 low, high): merges, raises #XM if unmasked
 extern const ir::Helper kLoadMxcsr;   // (I32)

@@ -37,7 +37,7 @@ void write_v(Lifter& l, const Insn& i, unsigned reg, Halves v) {
 
 void FpGuard::check(Value low, Value high, Width lane) {
   if (before_ == ir::kNoValue) return;
-  const unsigned bytes = lane == Width::B4 ? 4 : lane == Width::B8 ? 8 : 0;
+  const unsigned bytes = ir::width_bytes(lane);
   const Value none = v_zero(l_);
   l_.ir.call(kFpEnd, {before_, l_.ir.i32(low == ir::kNoValue ? 0 : bytes), low == ir::kNoValue ? none : low,
                       high == ir::kNoValue ? none : high});

@@ -163,19 +163,24 @@ Lift dot_product(Lifter& l, const Insn& i, Type type) {
   const u32 f = l.fp().pack();
   const Value zero = v_zero(l);
   const auto kept = [&](Value v, u64 gone) { return gone ? l.ir.vec(Op::v_blend_, lane, {v, zero}, gone) : v; };
-  FpGuard guard(l);
-  Halves r;
-  for (unsigned h = 0; h < count_halves(i); ++h) {
-    // The factors of dropped products are zeros, which raise nothing.
-    Value v = kept(l.ir.vec(Op::v_fmul_, lane, {kept(a[h], drop), kept(b[h], drop)}, 0, 0, f), drop);
-    for (unsigned n = lanes; n > 1; n /= 2) {
-      const Value even = l.ir.vec(Op::v_uzp_even_, lane, {v, v}), odd = l.ir.vec(Op::v_uzp_odd_, lane, {v, v});
-      v = l.ir.vec(Op::v_fadd_, lane, {even, odd}, 0, 0, f);
-    }
-    r[h] = kept(v, clear);
+  // Each step raises its exceptions before the next begins; the factors of dropped products are zeros, which raise nothing.
+  Halves v;
+  {
+    FpGuard guard(l);
+    for (unsigned h = 0; h < count_halves(i); ++h)
+      v[h] = kept(l.ir.vec(Op::v_fmul_, lane, {kept(a[h], drop), kept(b[h], drop)}, 0, 0, f), drop);
+    guard.check(v, lane);
   }
-  guard.check(r, lane);
-  return write_result(l, i, r);
+  for (unsigned n = lanes; n > 1; n /= 2) {
+    FpGuard guard(l);
+    for (unsigned h = 0; h < count_halves(i); ++h) {
+      const Value even = l.ir.vec(Op::v_uzp_even_, lane, {v[h], v[h]}), odd = l.ir.vec(Op::v_uzp_odd_, lane, {v[h], v[h]});
+      v[h] = l.ir.vec(Op::v_fadd_, lane, {even, odd}, 0, 0, f);
+    }
+    guard.check(v, lane);
+  }
+  for (unsigned h = 0; h < count_halves(i); ++h) v[h] = kept(v[h], clear);
+  return write_result(l, i, v);
 }
 }  // namespace
 Lift lift_fp_hadd(Lifter& l, const Insn& i) { return horizontal(l, i, Op::v_fadd_); }
@@ -267,7 +272,7 @@ Lift lift_vcvtps2ph(Lifter& l, const Insn& i) {
   const auto narrow = [&](Value v) { return l.ir.call(kSingleToHalf, {l.ir.i32(i.imm & 7), v}); };
   Value r = narrow(a.low);
   if (i.vex256) r = l.ir.vec(Op::v_zip_lo_, Width::B8, {r, narrow(a.high)});
-  guard.check();
+  guard.check(r, ir::kNoValue, Width::B2);
   if (i.op[0].kind != OperandKind::Mem) return write_result(l, i, {r});
   l.store_v(l.address(i), i.op[0].bytes, r);
   return Lift::Next;
