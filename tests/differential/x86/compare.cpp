@@ -1,0 +1,164 @@
+// What must be equal after a case, and what need not.
+// Left out, beside the rows' u= flags:
+//   - RF of the saved flags: the kernel's doing at faults.
+//   - an address outside the guest's part of the address space: #GP or #PF (the guest's space is smaller than the processor's),
+//   and #SS
+//     for a non-canonical address through rSP or rBP, which Kiln reports as #GP.
+//   - the write bit of a page fault by an instruction that reads before it writes: the processor asks for write access at once.
+//   - a jump to a non-canonical address: #GP comes from the branch on the processor, from the fetch at the target in Kiln.
+//   - MXCSR_MASK's bit 17 in images of FXSAVE and XSAVE (AMD's misaligned mode; Kiln's processors do not have it).
+//   - cases in which the guest sets EFLAGS.AC: alignment checks are not implemented.
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "frontends/x86/insn.h"
+#include "tests/differential/x86/case.h"
+
+namespace kiln::test::x86diff {
+
+namespace {
+
+constexpr const char* kGpr[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                  "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+
+struct Report {
+  std::string text, first;
+  void say(const std::string& what, const std::string& native, const std::string& kiln) {
+    if (first.empty()) first = what;
+    text += fmt::format("  {:8} processor {}  kiln {}\n", what, native, kiln);
+  }
+  void number(const std::string& what, u64 native, u64 kiln) {
+    if (native != kiln) say(what, fmt::format("{:x}", native), fmt::format("{:x}", kiln));
+  }
+  void vector(const std::string& what, const V128& native, const V128& kiln) {
+    if (native.d[0] != kiln.d[0] || native.d[1] != kiln.d[1])
+      say(what, fmt::format("{:016x}:{:016x}", native.d[1], native.d[0]), fmt::format("{:016x}:{:016x}", kiln.d[1], kiln.d[0]));
+  }
+};
+
+/// Shifts and repeated string instructions with a count of 0 leave all flags alone.
+bool may_write_nothing(const x86::Row& row) {
+  if (row.map == 0)
+    return row.opcode == 0xa6 || row.opcode == 0xa7 || row.opcode == 0xae || row.opcode == 0xaf || row.opcode == 0xc0 ||
+           row.opcode == 0xc1 || (row.opcode >= 0xd0 && row.opcode <= 0xd3);
+  return row.map == 1 && (row.opcode == 0xa4 || row.opcode == 0xa5 || row.opcode == 0xac || row.opcode == 0xad);
+}
+
+/// Status flags that are undefined at the end: in order as far as the code is straight, all that ever were if it branches.
+u32 undefined_flags(const Case& c, u64 rip) {
+  const Sequence& s = *c.sequence;
+  bool branches = s.wild;
+  for (const Piece& p : s.pieces) branches |= p.target != 0xff || (p.row && p.row->size_rule == 2);
+  u32 undefined = 0;
+  u64 at = slot_address(c.slot);
+  for (const Piece& p : s.pieces) {
+    // An instruction that faulted has done nothing; a REP that faulted half way may have set flags, which are then defined.
+    if (!branches && at >= rip) break;
+    if (p.row) undefined = (undefined | p.row->undefined) & ~(branches || may_write_nothing(*p.row) ? 0u : u32{p.row->writes});
+    at += p.bytes.size();
+  }
+  return undefined;
+}
+
+bool outside(u64 address) { return address >= (u64{1} << 43); }
+
+}  // namespace
+
+std::string difference(const Case& c, const Result& native, const Result& kiln, std::string* first) {
+  const State &n = native.state, &k = kiln.state;
+  Report r;
+  if (native.exit.vector == Exit::kUnknown || (native.exit.vector == Exit::kHung && kiln.exit.vector == Exit::kHung)) return {};
+  if ((n.rflags & x86::kAc) || native.exit.vector == x86::kAC) return {};
+  const bool is64 = c.sequence->mode == x86::CodeSize::Bits64;
+  // Nothing that Kiln knows: whatever the processor does is not ours, if only it knows the instruction.
+  if (kiln.exit.vector == x86::kUD && native.exit.vector != x86::kUD && c.sequence->pieces.back().row == nullptr &&
+      c.sequence->wild)
+    return {};
+
+  Exit ne = native.exit, ke = kiln.exit;
+  const bool pf = ne.vector == x86::kPF && ke.vector == x86::kPF;
+  const bool native_wild = ne.vector == x86::kGP || ne.vector == x86::kSS || (ne.vector == x86::kPF && outside(ne.address));
+  const bool kiln_wild = ke.vector == x86::kGP || (ke.vector == x86::kPF && outside(ke.address));
+  if (!pf && is64 && native_wild && kiln_wild && ne.vector != ke.vector) ke = ne;
+  if (ne.vector != ke.vector) r.number("vector", ne.vector, ke.vector);
+  else if (pf) {
+    if (!(outside(ne.address) && outside(ke.address))) r.number("cr2", ne.address, ke.address);
+    r.number("fetch", ne.error & 16, ke.error & 16);
+    if (!(ne.error & 2)) r.number("write", ne.error & 2, ke.error & 2);
+  } else if (ne.vector == x86::kGP || ne.vector == x86::kNP || ne.vector == x86::kSS) {
+    r.number("error", ne.error, ke.error);
+  }
+  // The branch itself faults on the processor, the target's fetch in Kiln.
+  const u64 sign = k.rip >> 47;
+  if (ne.vector == x86::kGP && ke.vector == x86::kGP && is64 && sign != 0 && sign != 0x1ffff) return {};
+  const bool syscall = ne.vector == Exit::kSyscall && ke.vector == Exit::kSyscall;
+  const u64 mask = is64 ? ~u64{0} : 0xffffffff;
+  if (!syscall) r.number("rip", n.rip & mask, k.rip & mask);
+  for (unsigned i = 0; i < (is64 ? 16u : 8u); ++i) {
+    if (syscall && (i == x86::RAX || i == x86::RCX || i == 11)) continue;
+    r.number(kGpr[i], n.r[i] & mask, k.r[i] & mask);
+  }
+  const u64 flags = ~u64{x86::kRf} & ~u64{undefined_flags(c, n.rip)};
+  r.number("eflags", n.rflags & flags, k.rflags & flags);
+  r.number("mxcsr", n.mxcsr, k.mxcsr);
+  for (unsigned i = 0; i < (is64 ? 16u : 8u); ++i) {
+    r.vector(fmt::format("xmm{}", i), n.xmm[i], k.xmm[i]);
+    r.vector(fmt::format("ymm{}h", i), n.ymm_high[i], k.ymm_high[i]);
+  }
+  r.number("fcw", n.fcw, k.fcw);
+  r.number("fsw", n.fsw, k.fsw);
+  r.number("ftw", n.ftw, k.ftw);
+  for (unsigned i = 0; i < 8; ++i) r.vector(fmt::format("R{}", i), n.st[i], k.st[i]);
+  const auto memory = [&](const char* what, const u8* a, const u8* b, u64 bytes, u64 address) {
+    if (std::memcmp(a, b, bytes) == 0) return;
+    unsigned shown = 0;
+    for (u64 i = 0; i < bytes && shown < 4; ++i) {
+      if (a[i] == b[i]) continue;
+      const u64 from = i & ~u64{7};
+      u64 x, y;
+      std::memcpy(&x, a + from, 8);
+      std::memcpy(&y, b + from, 8);
+      if (c.sequence->xsave && x >> 32 == 0x2ffff && y >> 32 == 0xffff) y |= u64{0x20000} << 32;
+      if (x == y) {
+        i = from + 7;
+        continue;
+      }
+      if (shown == 0 && r.first.empty()) r.first = what;
+      r.say(fmt::format("[{:x}]", address + from), fmt::format("{:016x}", x), fmt::format("{:016x}", y));
+      ++shown;
+      i = from + 7;
+    }
+  };
+  memory("memory", native.memory.scratch, kiln.memory.scratch, kScratchBytes, kScratch);
+  if (c.sequence->uses_low) memory("memory", native.memory.low, kiln.memory.low, kLowBytes, kLow);
+  if (first) *first = r.first;
+  return r.text;
+}
+
+std::string describe(const Case& c) {
+  std::string out =
+      fmt::format("  mode {}, slot {}, image {}\n", c.sequence->mode == x86::CodeSize::Bits64 ? 64 : 32, c.slot, c.image);
+  const auto code = assemble(*c.sequence, c.slot);
+  unsigned at = 0;
+  for (const Piece& p : c.sequence->pieces) {
+    std::string bytes;
+    for (std::size_t i = 0; i < p.bytes.size(); ++i) bytes += fmt::format("{:02x} ", code[at + i]);
+    out += fmt::format("  {:x}: {:46} {} {}\n", slot_address(c.slot) + at, bytes, p.row ? p.row->name : "(undefined)",
+                       p.row ? p.row->text : "");
+    at += static_cast<unsigned>(p.bytes.size());
+  }
+  const State& s = c.state;
+  out += " ";
+  for (unsigned i = 0; i < 16; ++i)
+    if (s.r[i]) out += fmt::format(" {}={:x}", kGpr[i], s.r[i]);
+  out += fmt::format(" eflags={:x} mxcsr={:x} fcw={:x} fsw={:x} ftw={:x}\n", s.rflags, s.mxcsr, s.fcw, s.fsw, s.ftw);
+  const auto vector = [&](const char* name, unsigned i, const V128& v) {
+    if (v.d[0] | v.d[1]) out += fmt::format("  {}{}={:016x}:{:016x}\n", name, i, v.d[1], v.d[0]);
+  };
+  for (unsigned i = 0; i < 16; ++i) vector("xmm", i, s.xmm[i]), vector("ymmh", i, s.ymm_high[i]);
+  for (unsigned i = 0; i < 8; ++i) vector("R", i, s.st[i]);
+  return out;
+}
+
+}  // namespace kiln::test::x86diff
