@@ -317,8 +317,13 @@ class Decoder {
         if ((reg & 7) > GS) return false;
         set(o, OperandKind::Segment, reg & 7, 2);
         break;
-      case Encoding::C: set(o, OperandKind::Control, reg, is64() ? 8 : 4); break;
-      case Encoding::D: set(o, OperandKind::Debug, reg, is64() ? 8 : 4); break;
+      case Encoding::C:
+        if (reg != 0 && reg != 8 && (reg < 2 || reg > 4)) return false;
+        set(o, OperandKind::Control, reg, is64() ? 8 : 4);
+        break;
+      case Encoding::D:
+        if (reg > 7) return false;
+        set(o, OperandKind::Debug, reg, is64() ? 8 : 4); break;
       case Encoding::I: {
         set(o, OperandKind::Imm, 0, bytes);
         u64 value = 0;

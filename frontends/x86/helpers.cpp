@@ -251,8 +251,8 @@ class Strings {
         done = n;
         break;
       case StringOp::Lods: {
+        (void)*static_cast<volatile const u8*>(source);  // the first element is the one that faults
         const u64 v = read(source + step * static_cast<s64>(n - 1));
-        (void)read(source);
         if (bytes_ == 8) s_.r[RAX] = v;
         else if (bytes_ == 4) s_.r[RAX] = v;
         else s_.r[RAX] = (s_.r[RAX] & ~mask_low(8 * bytes_)) | v;

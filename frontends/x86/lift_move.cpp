@@ -81,7 +81,7 @@ Lift lift_xchg(Lifter& l, const Insn& i) {
   const Place p = l.place(i, 0), q = l.place(i, 1);
   if (p.op.kind == OperandKind::Gpr && q.op.kind == OperandKind::Gpr && p.op.reg == q.op.reg && p.op.high == q.op.high &&
       i.row->opcode == 0x90)
-    return Lift::Next;  // 90 is NOP: bits 63..32 stay
+    return Lift::Next;  // 90 is NOP (F3 90 PAUSE): bits 63..32 stay
   const Value b = l.read(q);
   if (p.op.kind == OperandKind::Mem) {  // always atomic
     l.write(q, l.ir.atomic_rmw(whole_address(l, p), b, atomic_op(p.op.bytes, RmwKind::Swap)));
@@ -133,8 +133,9 @@ Lift lift_cmpxchg(Lifter& l, const Insn& i) {
   else if (bytes == 4) loaded = l.ir.zext(Type::I64, old);
   else loaded = l.ir.bfi(rax, l.ir.zext(l.slot_type(), old), 0, 8 * bytes);
   if (!memory) {
-    // The destination register is written in both cases; if it is rAX itself the load of rAX comes last.
-    l.write(p, l.ir.select(equal, source, l.read(p)));
+    // A 32-bit destination is written on success only: else its bits 63..32 stay. If it is rAX itself the load of rAX comes last.
+    if (bytes == 4) l.set_gpr(p.op.reg, l.ir.select(equal, l.ir.zext(l.slot_type(), source), l.gpr(p.op.reg)));
+    else l.write(p, l.ir.select(equal, source, l.read(p)));
     if (p.op.reg == RAX && !p.op.high) {
       l.set_gpr(RAX, l.ir.select(equal, l.gpr(RAX), loaded));
     } else {
@@ -264,6 +265,8 @@ Lift lift_enter(Lifter& l, const Insn& i) {
     }
     l.ir.store(l.stack_address(-depth), 0, v, Lifter::mem_op(bytes));
   }
+  // The new top of the stack must be accessible (SDM vol. 2, ENTER: #PF "if a write using the final value of the stack pointer …").
+  l.ir.load(Lifter::type_of(bytes), l.stack_address(-depth - static_cast<s64>(i.imm)), 0, Lifter::mem_op(bytes));
   l.set_reg(RBP, bytes, l.to_width(frame, bytes));
   l.move_stack(-depth - static_cast<s64>(i.imm));
   return Lift::Next;

@@ -132,6 +132,7 @@ void resume_at(void* ucontext, HostAddr pc, CpuState* state) {
   auto& context = static_cast<ucontext_t*>(ucontext)->uc_mcontext;
   context.gregs[REG_RIP] = static_cast<greg_t>(pc);
   context.gregs[REG_R12] = static_cast<greg_t>(reinterpret_cast<u64>(state));
+  context.gregs[REG_EFL] &= ~greg_t{1 << 10};  // a helper of x86 strings may have been at work backwards
 }
 
 }  // namespace kiln::jit::host
