@@ -11,10 +11,8 @@ extern const GuestAbi kAbiI386;
 namespace {
 constexpr const GuestAbi* kAbis[] = {
     &kAbiAarch64,
-#ifdef KILN_X86
     &kAbiX86_64,
     &kAbiI386,
-#endif
 };
 }  // namespace
 

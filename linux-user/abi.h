@@ -42,9 +42,10 @@ struct SignalDelivery {
 };
 
 struct GuestAbi {
-  const char* name;      // as users call it
-  const char* machine;   // uname -m
-  const char* platform;  // AT_PLATFORM
+  const char* name;                 // as users call it
+  const char* machine;              // uname -m
+  const char* platform;             // AT_PLATFORM
+  const char* machine32 = nullptr;  // uname -m under PER_LINUX32, if the guest has a 32-bit twin
   u16 elf_machine;
   u8 elf_class, elf_data;
   const ir::GuestDesc* guest;

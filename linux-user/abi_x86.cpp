@@ -246,9 +246,17 @@ std::string x86_cpuinfo(const ir::CpuState* cpu, unsigned processor) {
          line("cache_alignment", "64") + line("address sizes", "40 bits physical, 48 bits virtual") + "\n";
 }
 
-std::string x86_cpu_models() {
+namespace {
+bool has_long_mode(unsigned model) {
+  return (x86::features_of_model(model) >> static_cast<unsigned>(x86::Feature::lm_) & 1) != 0;
+}
+}  // namespace
+
+std::string x86_cpu_models(bool wide) {
   std::string text;
-  for (const x86::CpuModel& model : x86::cpu_models()) {
+  for (unsigned n = 0; n < x86::cpu_models().size(); ++n) {
+    if (wide && !has_long_mode(n)) continue;
+    const x86::CpuModel& model = x86::cpu_models()[n];
     char row[160];
     std::snprintf(row, sizeof row, "  %-12s %s\n", model.name, model.description);
     text += row;
@@ -259,7 +267,10 @@ std::string x86_cpu_models() {
 bool x86_set_cpu_model(ir::CpuState* cpu, const char* name) {
   const int index = x86::find_cpu_model(name);
   if (index < 0) return false;
-  x86::set_cpu_model(*static_cast<X86State*>(cpu), static_cast<unsigned>(index));
+  const auto model = static_cast<unsigned>(index);
+  X86State& s = *static_cast<X86State*>(cpu);
+  if (x86::code_size(s.mode) == x86::CodeSize::Bits64 && !has_long_mode(model)) return false;
+  x86::set_cpu_model(s, model);
   return true;
 }
 

@@ -10,7 +10,8 @@ u64 x86_hwcap(const ir::CpuState* cpu);
 u64 x86_hwcap2(const ir::CpuState* cpu);
 u64 x86_minimal_frame(const ir::CpuState* cpu);
 std::string x86_cpuinfo(const ir::CpuState* cpu, unsigned processor);
-std::string x86_cpu_models();
+/// wide: those with a 64-bit mode.
+std::string x86_cpu_models(bool wide);
 bool x86_set_cpu_model(ir::CpuState* cpu, const char* name);
 
 /// Exception → signal as arch/x86/kernel/traps.c and mm/fault.c do it; leaves trap number, error code and CR2 in the Thread.

@@ -3,13 +3,10 @@
 #include <cstdio>
 
 #include "frontends/arm/a64_decode.h"
-#ifdef KILN_X86
 #include "frontends/x86/insn.h"
-#endif
 
 namespace kiln::user {
 
-#ifdef KILN_X86
 namespace {
 constexpr const char* kFeatureNames[] = {
     "",  // rows without `needs=`
@@ -18,16 +15,13 @@ constexpr const char* kFeatureNames[] = {
 #undef FEATURE
 };
 }  // namespace
-#endif
 
 bool list_instructions(const std::string& guest) {
-#ifdef KILN_X86
   if (guest == "x86" || guest == "x86_64" || guest == "i386") {
     for (const x86::Row& row : x86::instruction_rows())
       std::printf("%-16s %-52s %s\n", row.name, row.text, kFeatureNames[row.feature]);
     return true;
   }
-#endif
   if (guest != "aarch64") return false;
   for (const arm::InsnRow& row : arm::insn_rows())
     std::printf("%-24s mask %08x value %08x  %s\n", row.name, row.mask, row.value, row.table);

@@ -52,8 +52,5 @@ s64 sys_sysfs(Call& c) {
 // I/O ports are not a program's: as without CAP_SYS_RAWIO.
 s64 sys_iopl(Call& c) { return c.u(0) > 3 ? -EINVAL : c.u(0) == 0 ? 0 : -EPERM; }
 s64 sys_ioperm(Call&) { return -EPERM; }
-#ifndef KILN_X86
-s64 sys_arch_prctl(Call&) { return -ENOSYS; }
-#endif
 
 }  // namespace kiln::user

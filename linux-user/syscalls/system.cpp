@@ -1,5 +1,6 @@
 // The system and the process's settings: uname, limits, prctl; clocks that are called often.
 #include <linux/prctl.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -16,7 +17,9 @@ s64 sys_uname(Call& c) {
   utsname name{};
   const s64 r = raw_syscall(SYS_uname, reinterpret_cast<u64>(&name));
   if (r < 0) return r;
-  std::strncpy(name.machine, c.abi.machine, sizeof name.machine - 1);
+  const bool twin = c.abi.machine32 && (raw_syscall(SYS_personality, 0xffffffff) & PER_MASK) == PER_LINUX32;
+  std::memset(name.machine, 0, sizeof name.machine);
+  std::strncpy(name.machine, twin ? c.abi.machine32 : c.abi.machine, sizeof name.machine - 1);
   if (!c.process.options.release.empty()) {
     std::memset(name.release, 0, sizeof name.release);
     std::strncpy(name.release, c.process.options.release.c_str(), sizeof name.release - 1);
