@@ -117,7 +117,7 @@ void fcmov(CpuState* cpu, u32 fop, u32 whether) {
   const unsigned st0 = physical(s, 0), sti = physical(s, fop);
   if (all_masked(s) && full(s, st0) && full(s, sti)) [[likely]] {
     record(s, fop);  // C1 stays as it was
-    if (whether & 1) s.st[st0] = s.st[sti];
+    if (whether & 1) copy80(s.st[st0], s.st[sti]);
     return;
   }
   x87_wait(s);
@@ -133,7 +133,7 @@ void fld_sti(CpuState* cpu, u32 fop) {
   if (!all_masked(s) || !full(s, sti) || full(s, to)) [[unlikely]]
     return slow_register(s, fop);
   record(s, fop);
-  s.st[to] = s.st[sti];
+  copy80(s.st[to], s.st[sti]);
   s.ftw |= 1u << to;
   s.fsw &= ~u32{kFswC1};
   set_top(s, to);
@@ -146,7 +146,7 @@ void fst_sti(CpuState* cpu, u32 fop) {
   if (!all_masked(s) || !full(s, st0)) [[unlikely]]
     return slow_register(s, fop);
   record(s, fop);
-  s.st[sti] = s.st[st0];
+  copy80(s.st[sti], s.st[st0]);
   s.ftw |= 1u << sti;
   s.fsw &= ~u32{kFswC1};
   if constexpr (kPops == 1) pop(s);
@@ -158,7 +158,9 @@ void fxch(CpuState* cpu, u32 fop) {
   if (!all_masked(s) || !full(s, st0) || !full(s, sti)) [[unlikely]]
     return slow_register(s, fop);
   record(s, fop);
-  std::swap(s.st[st0], s.st[sti]);
+  const u64 significand = s.st[st0].d[0], sign_exponent = s.st[st0].h[4];
+  copy80(s.st[st0], s.st[sti]);
+  put80(s.st[sti], significand, sign_exponent);
   s.fsw &= ~u32{kFswC1};
 }
 
@@ -183,7 +185,7 @@ void fld_constant(CpuState* cpu, u32 fop) {
   if (!all_masked(s) || full(s, to)) [[unlikely]]
     return slow_register(s, fop);
   record(s, fop);
-  s.st[to] = V128{.d = {kSignificand, kExponent}};
+  put80(s.st[to], kSignificand, kExponent);
   s.ftw |= 1u << to;
   s.fsw &= ~u32{kFswC1};
   set_top(s, to);

@@ -18,7 +18,6 @@ namespace {
 /// ModRM.reg's numbers of the arithmetic opcodes.
 enum Arith : u8 { kAdd = 0, kMul = 1, kCom = 2, kComp = 3, kSub = 4, kSubr = 5, kDiv = 6, kDivr = 7 };
 
-
 /// a op memory, and the host's status word. T: float, double.
 template <Arith kOp, class T>
 inline F80 compute(F80 a, T m, u16& status) {
@@ -103,15 +102,20 @@ void fld(CpuState* cpu, u32 fop, u64 offset, u64 value) {
   const u64 exponent = value >> kFraction & kTopExponent, fraction = value & ((u64{1} << kFraction) - 1);
   const u64 sign = (value >> kSign & 1) << 15;
   const unsigned at = below(s);
-  V128 v;
-  if (exponent - 1 < kTopExponent - 1) [[likely]]
-    v = V128{.d = {u64{1} << 63 | fraction << (63 - kFraction), sign | (exponent + kRebias)}};
-  else if (fraction == 0) v = exponent ? V128{.d = {u64{1} << 63, sign | 0x7fff}} : V128{.d = {0, sign}};
-  else return slow_load(s, fop, offset, &value);
+  u64 significand = 0, sign_exponent = sign;
+  if (exponent - 1 < kTopExponent - 1) [[likely]] {
+    significand = u64{1} << 63 | fraction << (63 - kFraction);
+    sign_exponent |= exponent + kRebias;
+  } else if (fraction != 0) {
+    return slow_load(s, fop, offset, &value);
+  } else if (exponent != 0) {
+    significand = u64{1} << 63;
+    sign_exponent |= 0x7fff;
+  }
   if (!all_masked(s) || full(s, at)) [[unlikely]]
     return slow_load(s, fop, offset, &value);
   record(s, fop, offset);
-  s.st[at] = v;
+  put80(s.st[at], significand, sign_exponent);
   s.ftw |= 1u << at;
   s.fsw = (s.fsw & ~u32{kFswC1 | kFswTop}) | at << 11;
 }
@@ -129,14 +133,15 @@ void fild(CpuState* cpu, u32 fop, u64 offset, u64 value) {
 /// FLD m80, FBLD.
 void load_long(CpuState* cpu, u32 fop, u64 offset, u64 low, u32 high) {
   X86State& s = state_of(cpu);
-  const V128 operand{.d = {low, high & 0xffff}};
   const bool bcd = (fop & 0x700) == 0x700;
-  if (bcd || !all_masked(s) || full(s, below(s))) [[unlikely]]
+  if (bcd || !all_masked(s) || full(s, below(s))) [[unlikely]] {
+    const V128 operand{.d = {low, high & 0xffff}};
     return slow_load(s, fop, offset, &operand);
+  }
   record(s, fop, offset);
   s.fsw &= ~u32{kFswC1};
   const unsigned at = below(s);
-  s.st[at] = operand;
+  put80(s.st[at], low, high & 0xffff);
   s.ftw |= 1u << at;
   set_top(s, at);
 }
@@ -195,13 +200,13 @@ inline T convert(F80 value, u16& status) {
 
 /// FST m64 of a number that is normal in both formats, rounding to nearest: the double's bits; its status is in `status`.
 inline bool narrow_to_double(const V128& v, u64& out, u32& status) {
-  const u64 significand = v.d[0], exponent = v.d[1] & 0x7fff;
+  const u64 significand = v.d[0], exponent = v.h[4] & 0x7fff, sign = u64{v.h[4]} >> 15 << 63;
   constexpr u64 kRebias = 0x3fff - 0x3ff;
   if (significand >> 63 == 0 || exponent - (kRebias + 1) >= 0x7fd) return false;  // the next exponent is still a normal one
   const u64 rest = significand & 0x7ff, kept = significand >> 11;
   const u64 up = rest + (kept & 1) > 0x400 ? 1 : 0;
   // A carry out of the fraction goes on into the exponent.
-  out = (v.d[1] & 0x8000) << 48 | ((exponent - kRebias - 1) << 52) + kept + up;
+  out = sign | ((exponent - kRebias - 1) << 52) + kept + up;
   status = (rest ? kFswPe : 0) | (up ? kFswC1 : 0);
   return true;
 }

@@ -42,6 +42,14 @@ inline F80 load80(const V128& v) {
 }
 inline void store80(V128& v, F80 r) { asm("fstpt %0" : "=m"(v) : "t"(r) : "st"); }
 
+/// A register written in two pieces, and copied so. The pieces are FSTP's own: a load of all 16 bytes would wait for a store of
+/// 8 and one of 2 to reach the cache. (volatile: the compiler would make 16 bytes of it.)
+inline void put80(V128& v, u64 significand, u64 sign_exponent) {
+  static_cast<volatile V128&>(v).d[0] = significand;
+  static_cast<volatile V128&>(v).d[1] = sign_exponent;
+}
+inline void copy80(V128& to, const V128& from) { put80(to, from.d[0], static_cast<const volatile V128&>(from).h[4]); }
+
 /// The last instruction's place (SDM vol. 1, 8.1.8); for one with a memory operand its address too. CpuState::pc is the
 /// instruction's.
 inline void record(X86State& s, u32 fop) {
