@@ -263,7 +263,7 @@ void put_fsave(const X86State& s, u8* out) {
   for (const unsigned k : {0u, 1u, 2u}) word(4 * k, env[k] | 0xffff0000);
   word(16, u32{selector(s, x86::CS)} | (s.fop & 0x7ff) << 16);
   word(24, u32{selector(s, x86::DS)} | 0xffff0000);
-  const u16 status[2] = {static_cast<u16>(s.fsw), 0 /* X86_FXSR_MAGIC: FXSAVE follows */};
+  const u16 status[2] = {static_cast<u16>(x86::fsw_of(s)), 0 /* X86_FXSR_MAGIC: FXSAVE follows */};
   std::memcpy(out + kFsaveBytes, status, sizeof status);
 }
 

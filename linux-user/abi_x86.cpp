@@ -76,7 +76,7 @@ ExceptionSignal trap(Thread& thread, u64 value) {
     case x86::kMF:
     case x86::kXM: {
       const u32 mxcsr = x86::mxcsr_of(s);
-      const int code = float_code(vector == x86::kMF ? s.fsw & ~s.fcw : mxcsr & ~(mxcsr >> 7));
+      const int code = float_code(vector == x86::kMF ? s.fsw_rest & ~s.fcw : mxcsr & ~(mxcsr >> 7));
       if (code == 0) return {0, 0, 0, 0, 0};  // "retry when we get spurious exceptions"
       return note(thread, vector, 0, {SIGFPE, code, pc, 0, 0});
     }
@@ -213,7 +213,7 @@ void x86_clear_fpstate(X86State& s) {
   std::memset(s.ymm_high, 0, sizeof s.ymm_high);
   std::memset(s.st, 0, sizeof s.st);
   s.fcw = 0x37f;
-  s.fsw = s.ftw = s.fop = s.fcs = s.fds = 0;
+  s.fsw_rest = s.ftop = s.ftw = s.fop = s.fcs = s.fds = 0;
   s.fip = s.fdp = 0;
   x86::set_mxcsr(s, 0x1f80);
 }

@@ -48,9 +48,9 @@ bool always_tells_last(const X86State& s) {
 
 /// Bytes 0..23 and 32..159.
 void put_x87(const X86State& s, bool wide, u8* out) {
-  const bool tell = (s.fsw & kFswEs) != 0 || always_tells_last(s);
+  const bool tell = (s.fsw_rest & kFswEs) != 0 || always_tells_last(s);
   put<u16>(out, static_cast<u16>(s.fcw));
-  put<u16>(out + 2, static_cast<u16>(s.fsw));
+  put<u16>(out + 2, static_cast<u16>(fsw_of(s)));
   put<u16>(out + 4, static_cast<u16>(s.ftw));
   put<u16>(out + 6, tell ? static_cast<u16>(s.fop) : 0);
   if (wide) {
@@ -67,7 +67,7 @@ void put_x87(const X86State& s, bool wide, u8* out) {
   }
 }
 void get_x87(X86State& s, bool wide, const u8* in) {
-  s.fsw = get<u16>(in + 2);
+  set_fsw(s, get<u16>(in + 2));
   s.ftw = in[4];
   s.fop = get<u16>(in + 6) & 0x7ff;
   if (wide) {
@@ -88,7 +88,7 @@ void init_x87(X86State& s) {
   std::memset(s.st, 0, sizeof s.st);
 }
 bool x87_in_use(const X86State& s) {
-  u64 any = (s.fcw ^ kFcwReset) | s.fsw | s.ftw | s.fop | s.fip | s.fdp;
+  u64 any = (s.fcw ^ kFcwReset) | fsw_of(s) | s.ftw | s.fop | s.fip | s.fdp;
   for (const V128& v : s.st) any |= v.d[0] | v.d[1];
   return any != 0;
 }

@@ -101,7 +101,7 @@ u32 compare_flags(CpuState* cpu, u32 fop) {
     if constexpr (kQuiet)
       asm volatile("fucomi %%st(1), %%st\n fnstsw %0" : "=a"(status), "=@ccz"(z), "=@ccp"(p), "=@ccc"(c) : "t"(a), "u"(b));
     else asm volatile("fcomi %%st(1), %%st\n fnstsw %0" : "=a"(status), "=@ccz"(z), "=@ccp"(p), "=@ccc"(c) : "t"(a), "u"(b));
-    if ((status & ~s.fsw & kFswExceptions) == 0) [[likely]] {  // C1 stays as it was
+    if ((status & ~s.fsw_rest & kFswExceptions) == 0) [[likely]] {  // C1 stays as it was
       record(s, fop);
       if constexpr (kPop) pop(s);
       return flags_image(z, c, p);
@@ -135,7 +135,7 @@ void fld_sti(CpuState* cpu, u32 fop) {
   record(s, fop);
   copy80(s.st[to], s.st[sti]);
   s.ftw |= 1u << to;
-  s.fsw &= ~u32{kFswC1};
+  s.fsw_rest &= ~u32{kFswC1};
   set_top(s, to);
 }
 
@@ -148,7 +148,7 @@ void fst_sti(CpuState* cpu, u32 fop) {
   record(s, fop);
   copy80(s.st[sti], s.st[st0]);
   s.ftw |= 1u << sti;
-  s.fsw &= ~u32{kFswC1};
+  s.fsw_rest &= ~u32{kFswC1};
   if constexpr (kPops == 1) pop(s);
 }
 
@@ -161,7 +161,7 @@ void fxch(CpuState* cpu, u32 fop) {
   const u64 significand = s.st[st0].d[0], sign_exponent = s.st[st0].h[4];
   copy80(s.st[st0], s.st[sti]);
   put80(s.st[sti], significand, sign_exponent);
-  s.fsw &= ~u32{kFswC1};
+  s.fsw_rest &= ~u32{kFswC1};
 }
 
 /// FCHS, FABS: the sign bit, whatever the rest is.
@@ -172,7 +172,7 @@ void sign(CpuState* cpu, u32 fop) {
   if (!all_masked(s) || !full(s, st0)) [[unlikely]]
     return slow_register(s, fop);
   record(s, fop);
-  s.fsw &= ~u32{kFswC1};
+  s.fsw_rest &= ~u32{kFswC1};
   if constexpr (kClear) s.st[st0].h[4] &= 0x7fff;
   else s.st[st0].h[4] ^= 0x8000;
 }
@@ -187,7 +187,7 @@ void fld_constant(CpuState* cpu, u32 fop) {
   record(s, fop);
   put80(s.st[to], kSignificand, kExponent);
   s.ftw |= 1u << to;
-  s.fsw &= ~u32{kFswC1};
+  s.fsw_rest &= ~u32{kFswC1};
   set_top(s, to);
 }
 

@@ -38,11 +38,11 @@ enum Fsw : u32 {
 };
 inline constexpr u32 kFcwReset = 0x37f, kHostControl = 0x37f;
 
-inline unsigned x87_top(const X86State& s) { return s.fsw >> 11 & 7; }
+inline unsigned x87_top(const X86State& s) { return s.ftop; }
 inline V128& x87_st(X86State& s, unsigned i) { return s.st[(x87_top(s) + i) & 7]; }
 /// Sets ES and B from the flags and FCW's masks (SDM vol. 1, 8.1.3.3).
 inline void x87_update_es(X86State& s) {
-  s.fsw = s.fsw & ~s.fcw & kFswExceptions ? s.fsw | kFswEs | kFswBusy : s.fsw & ~u32{kFswEs | kFswBusy};
+  s.fsw_rest = s.fsw_rest & ~s.fcw & kFswExceptions ? s.fsw_rest | kFswEs | kFswBusy : s.fsw_rest & ~u32{kFswEs | kFswBusy};
 }
 inline void x87_set_control(X86State& s, u32 fcw) {
   s.fcw = (fcw & 0x1f3f) | 0x40;
@@ -56,7 +56,7 @@ u32 x87_abridged_tags(u32 tag_word);
 
 /// #MF if an unmasked exception is pending; what every waiting instruction does first.
 inline void x87_wait(X86State& s) {
-  if (s.fsw & kFswEs) [[unlikely]]
+  if (s.fsw_rest & kFswEs) [[unlikely]]
     ir::raise(&s, ir::ExitKind::Trap, trap_value(kMF));
 }
 

@@ -21,14 +21,14 @@ constexpr unsigned kMaxImage = 28 + 80;
 void put_env(const X86State& s, unsigned operand_bytes, u8* out) {
   const u32 tags = x87_tag_word(s);
   if (operand_bytes == 2) {
-    const u16 words[7] = {static_cast<u16>(s.fcw), static_cast<u16>(s.fsw), static_cast<u16>(tags), static_cast<u16>(s.fip),
-                          static_cast<u16>(s.fcs), static_cast<u16>(s.fdp), static_cast<u16>(s.fds)};
+    const u16 words[7] = {static_cast<u16>(s.fcw), static_cast<u16>(fsw_of(s)), static_cast<u16>(tags), static_cast<u16>(s.fip),
+                          static_cast<u16>(s.fcs), static_cast<u16>(s.fdp),     static_cast<u16>(s.fds)};
     std::memcpy(out, words, sizeof words);
     return;
   }
   constexpr u32 kOnes = 0xffff0000;
   const u32 words[7] = {
-      s.fcw | kOnes,           s.fsw | kOnes,           tags | kOnes, static_cast<u32>(s.fip), (s.fcs & 0xffff) | s.fop << 16,
+      s.fcw | kOnes,           fsw_of(s) | kOnes,       tags | kOnes, static_cast<u32>(s.fip), (s.fcs & 0xffff) | s.fop << 16,
       static_cast<u32>(s.fdp), (s.fds & 0xffff) | kOnes};
   std::memcpy(out, words, sizeof words);
 }
@@ -41,7 +41,7 @@ void get_env(X86State& s, unsigned operand_bytes, const u8* in) {
   } else {
     std::memcpy(words, in, sizeof words);
   }
-  s.fsw = words[1] & 0xffff;
+  set_fsw(s, words[1]);
   s.ftw = x87_abridged_tags(words[2]);
   s.fip = words[3];
   s.fcs = words[4] & 0xffff;

@@ -76,20 +76,20 @@ u32 x87_tag_word(const X86State& s) {
 
 void x87_reset(X86State& s) {
   s.fcw = kFcwReset;
-  s.fsw = s.ftw = s.fop = 0;
+  s.fsw_rest = s.ftop = s.ftw = s.fop = 0;
   s.fip = s.fdp = s.fcs = s.fds = 0;
 }
 
 u32 run_on_host(X86State& s, u32 fop, void* operand, u32 eflags) {
   const u32 opcode = fop >> 8 & 7, modrm = fop & 0xff;
-  SaveImage image{.fcw = s.fcw, .fsw = s.fsw, .ftw = 0, .fip = 0, .fcs_fop = 0, .fdp = 0, .fds = 0, .st = {}};
+  SaveImage image{.fcw = s.fcw, .fsw = fsw_of(s), .ftw = 0, .fip = 0, .fcs_fop = 0, .fdp = 0, .fds = 0, .st = {}};
   for (unsigned i = 0; i < 8; ++i) {
     if ((s.ftw >> i & 1) == 0) image.ftw |= 3u << 2 * i;
     std::memcpy(image.st + 10 * i, &x87_st(s, i), 10);
   }
   const u64 form = operand ? 512 + opcode * 8 + (modrm >> 3 & 7) : opcode * 64 + (modrm & 63);
   const u64 flags = kiln_x87_run(&image, operand, form, (eflags & kStatusFlags) | 0x202);
-  s.fsw = image.fsw & 0xffff;
+  set_fsw(s, image.fsw);
   s.ftw = x87_abridged_tags(image.ftw);
   for (unsigned i = 0; i < 8; ++i) std::memcpy(&x87_st(s, i), image.st + 10 * i, 10);
   return static_cast<u32>(flags) & kStatusFlags;

@@ -110,7 +110,7 @@ void fld_rounded(CpuState* cpu, u32 fop) {
     if constexpr (kModrm == 0xec) asm volatile("fldlg2" : "=t"(r));
     if constexpr (kModrm == 0xed) asm volatile("fldln2" : "=t"(r));
   }
-  s.fsw &= ~u32{kFswC1};
+  s.fsw_rest &= ~u32{kFswC1};
   push(s, r);
 }
 
@@ -133,7 +133,7 @@ void fxam(CpuState* cpu, u32 fop) {
     return slow_register(s, fop);
   u16 status;
   asm volatile("fxam\n fnstsw %0" : "=a"(status) : "t"(load80(s.st[st0])));
-  s.fsw = (s.fsw & ~u32{kCompareCodes | kFswC1}) | (status & (kCompareCodes | kFswC1));
+  s.fsw_rest = (s.fsw_rest & ~u32{kCompareCodes | kFswC1}) | (status & (kCompareCodes | kFswC1));
   record(s, fop);
 }
 

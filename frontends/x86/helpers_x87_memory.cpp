@@ -117,7 +117,8 @@ void fld(CpuState* cpu, u32 fop, u64 offset, u64 value) {
   record(s, fop, offset);
   put80(s.st[at], significand, sign_exponent);
   s.ftw |= 1u << at;
-  s.fsw = (s.fsw & ~u32{kFswC1 | kFswTop}) | at << 11;
+  s.fsw_rest &= ~u32{kFswC1};
+  s.ftop = at;
 }
 
 template <class T>
@@ -126,7 +127,7 @@ void fild(CpuState* cpu, u32 fop, u64 offset, u64 value) {
   if (!all_masked(s) || full(s, below(s))) [[unlikely]]
     return slow_load(s, fop, offset, &value);
   record(s, fop, offset);
-  s.fsw &= ~u32{kFswC1};
+  s.fsw_rest &= ~u32{kFswC1};
   push(s, operand_of<T>(value));
 }
 
@@ -139,7 +140,7 @@ void load_long(CpuState* cpu, u32 fop, u64 offset, u64 low, u32 high) {
     return slow_load(s, fop, offset, &operand);
   }
   record(s, fop, offset);
-  s.fsw &= ~u32{kFswC1};
+  s.fsw_rest &= ~u32{kFswC1};
   const unsigned at = below(s);
   put80(s.st[at], low, high & 0xffff);
   s.ftw |= 1u << at;
@@ -155,13 +156,13 @@ void slow_store(X86State& s, u32 fop, u64 offset, u64 address, unsigned bytes) {
     static Stack of(const X86State& s) {
       Stack out;
       std::memcpy(out.st, s.st, sizeof out.st);
-      out.fsw = s.fsw;
+      out.fsw = fsw_of(s);
       out.ftw = s.ftw;
       return out;
     }
     void put(X86State& s) const {
       std::memcpy(s.st, st, sizeof st);
-      s.fsw = fsw;
+      set_fsw(s, fsw);
       s.ftw = ftw;
     }
   };
@@ -169,7 +170,7 @@ void slow_store(X86State& s, u32 fop, u64 offset, u64 address, unsigned bytes) {
   const Stack before = Stack::of(s);
   alignas(16) u8 operand[16] = {};
   run_on_host(s, fop, operand);
-  if ((s.fsw & ~s.fcw & (kFswIe | kFswOe | kFswUe)) == 0) {
+  if ((s.fsw_rest & ~s.fcw & (kFswIe | kFswOe | kFswUe)) == 0) {
     const Stack after = Stack::of(s);
     before.put(s);  // as a fault has to find it
     copy_to_guest(address, operand, bytes);
@@ -229,7 +230,7 @@ void store(CpuState* cpu, u32 fop, u64 offset, u64 address) {
     out = convert<kKind, T>(load80(s.st[st0]), host);
     status = host;
   }
-  if (status & ~s.fsw & kFswExceptions) [[unlikely]]
+  if (status & ~s.fsw_rest & kFswExceptions) [[unlikely]]
     return slow_store(s, fop, offset, address, sizeof(T));
   guest_store<T>(address, out);
   take_status(s, status);
@@ -246,7 +247,7 @@ void store_long(CpuState* cpu, u32 fop, u64 offset, u64 address) {
   if ((address & 4095) > 4096 - 10) probe_guest_write(address, 10);
   guest_store<u64>(address, s.st[st0].d[0]);
   guest_store<u16>(address + 8, s.st[st0].h[4]);
-  s.fsw &= ~u32{kFswC1};
+  s.fsw_rest &= ~u32{kFswC1};
   record(s, fop, offset);
   pop(s);
 }

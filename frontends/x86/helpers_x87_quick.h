@@ -66,15 +66,15 @@ inline void record(X86State& s, u32 fop, u64 offset) {
 /// Takes C1 and, with them, the condition codes in `codes` from the host's status word; false if the host has an exception that
 /// the guest's FSW lacks.
 inline bool take_status(X86State& s, u32 host, u32 codes = 0) {
-  if (host & ~s.fsw & kFswExceptions) [[unlikely]]
+  if (host & ~s.fsw_rest & kFswExceptions) [[unlikely]]
     return false;
   const u32 taken = kFswC1 | codes;
-  s.fsw = (s.fsw & ~taken) | (host & taken);
+  s.fsw_rest = (s.fsw_rest & ~taken) | (host & taken);
   return true;
 }
 inline constexpr u32 kCompareCodes = kFswC0 | kFswC2 | kFswC3;
 
-inline void set_top(X86State& s, unsigned top) { s.fsw = (s.fsw & ~kFswTop) | (top & 7) << 11; }
+inline void set_top(X86State& s, unsigned top) { s.ftop = top & 7; }
 inline void pop(X86State& s) {
   const unsigned top = x87_top(s);
   s.ftw &= ~(1u << top);

@@ -32,7 +32,7 @@ constexpr const char* kStHighNames[8] = {"st0_high", "st1_high", "st2_high", "st
 
 template <std::size_t kGprs>
 constexpr auto make_slots(Type gpr) {
-  std::array<Slot, 3 * kGprs + 6 + 16 + 4> slots{};
+  std::array<Slot, 3 * kGprs + 6 + 16 + 5> slots{};
   std::size_t n = 0;
   const auto add = [&](const char* name, std::size_t offset, Type type) {
     slots[n++] = {name, static_cast<u32>(offset), type};
@@ -49,7 +49,8 @@ constexpr auto make_slots(Type gpr) {
   }
   add("df", offsetof(X86State, df), Type::I32);
   add("fcw", offsetof(X86State, fcw), Type::I32);
-  add("fsw", offsetof(X86State, fsw), Type::I32);
+  add("fsw", offsetof(X86State, fsw_rest), Type::I32);
+  add("ftop", offsetof(X86State, ftop), Type::I32);
   add("ftw", offsetof(X86State, ftw), Type::I32);
   return slots;
 }
@@ -220,7 +221,7 @@ std::string dump(const ir::CpuState* state) {
                   static_cast<unsigned long long>(s.st[i].d[0]), i % 4 == 3 ? '\n' : ' ');
     out += text;
   }
-  std::snprintf(text, sizeof text, " fcw=%04x fsw=%04x ftw=%02x\n", s.fcw, s.fsw, s.ftw);
+  std::snprintf(text, sizeof text, " fcw=%04x fsw=%04x ftw=%02x\n", s.fcw, fsw_of(s), s.ftw);
   return out + text;
 }
 

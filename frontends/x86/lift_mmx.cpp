@@ -22,8 +22,7 @@ void begin_mmx(Lifter& l) {
 /// After everything that may fault.
 void commit_mmx(Lifter& l) {
   if (l.mmx_known & kEntered) return;
-  constexpr std::size_t kFsw = offsetof(X86State, fsw);
-  l.ir.set_reg(kFsw, l.ir.and_(l.ir.get_reg(Type::I32, kFsw), l.ir.i32(~u32{kFswTop})));
+  l.ir.set_reg(offsetof(X86State, ftop), l.ir.i32(0));
   l.ir.set_reg(offsetof(X86State, ftw), l.ir.i32(0xff));
   l.mmx_known |= kEntered;
 }

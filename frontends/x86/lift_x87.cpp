@@ -13,7 +13,7 @@ using ir::Value;
 
 namespace {
 
-constexpr std::size_t kFswOffset = offsetof(X86State, fsw), kFcwOffset = offsetof(X86State, fcw);
+constexpr std::size_t kFswOffset = offsetof(X86State, fsw_rest), kFcwOffset = offsetof(X86State, fcw);
 
 u32 fop_of(const Insn& i) { return (i.row->opcode & 7u) << 8 | i.modrm; }
 
@@ -25,6 +25,11 @@ u32 memory_fop(const Insn& i) { return fop_of(i) | static_cast<u32>(i.mem.seg) <
 Value linear_of(Lifter& l, const Insn& i) {
   const Place p = l.address(i);
   return p.disp ? l.ir.add(p.address, l.ir.i64(static_cast<u64>(p.disp))) : p.address;
+}
+
+Value status_word(Lifter& l) {
+  const Value top = l.ir.get_reg(Type::I32, offsetof(X86State, ftop));
+  return l.ir.or_(l.ir.get_reg(Type::I32, kFswOffset), l.ir.shl(top, l.ir.i32(11)));
 }
 
 }  // namespace
@@ -104,16 +109,16 @@ Lift lift_fnstcw(Lifter& l, const Insn& i) {
   return Lift::Next;
 }
 Lift lift_fnstsw_m(Lifter& l, const Insn& i) {
-  l.write(i, 0, l.ir.get_reg(Type::I32, kFswOffset));
+  l.write(i, 0, status_word(l));
   return Lift::Next;
 }
 Lift lift_fnstsw_ax(Lifter& l, const Insn& i) {
-  l.set_reg(RAX, 2, l.ir.get_reg(Type::I32, kFswOffset));
+  l.set_reg(RAX, 2, status_word(l));
   return Lift::Next;
 }
 Lift lift_fnclex(Lifter& l, const Insn& i) {
   l.mmx_known = 0;
-  constexpr u32 kKept = kFswC0 | kFswC1 | kFswC2 | kFswC3 | kFswTop;
+  constexpr u32 kKept = kFswC0 | kFswC1 | kFswC2 | kFswC3;
   l.ir.set_reg(kFswOffset, l.ir.and_(l.ir.get_reg(Type::I32, kFswOffset), l.ir.i32(kKept)));
   return Lift::Next;
 }

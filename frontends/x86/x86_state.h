@@ -40,7 +40,8 @@ struct X86State : ir::CpuState {
   // x87 (SDM vol. 1, 8.1). st[] are the physical registers R0..R7; MMX register i is the low half of st[i].
   V128 st[8];           // 80 bits each, the rest zero
   u32 fcw;
-  u32 fsw;              // TOP in bits 13..11
+  u32 fsw_rest;         // FSW but TOP; the whole: fsw_of()
+  u32 ftop;             // TOP, 0..7: apart, so that a register's address does not wait for the last operation's status
   u32 ftw;              // abridged as FXSAVE has it: bit i set = Ri not empty
   u32 fop;
   u64 fip, fdp;
@@ -52,6 +53,13 @@ struct X86State : ir::CpuState {
   u64 gdt_tls[3];       // this thread's
   u64* ldt;             // the process's, kLdtEntries of them, shared by its threads; null: none
 };
+
+/// The status word as FNSTSW gives it.
+inline u32 fsw_of(const X86State& s) { return s.fsw_rest | s.ftop << 11; }
+inline void set_fsw(X86State& s, u32 fsw) {
+  s.fsw_rest = fsw & 0xc7ff;
+  s.ftop = fsw >> 11 & 7;
+}
 
 /// Mode word (block key). Code size first: 0 = 16-bit, 1 = 32-bit, 2 = 64-bit.
 enum Mode : u32 {

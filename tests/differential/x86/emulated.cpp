@@ -117,7 +117,7 @@ void put(X86State& s, const State& in, x86::CodeSize mode) {
   std::memcpy(s.ymm_high, in.ymm_high, sizeof s.ymm_high);
   std::memcpy(s.st, in.st, sizeof s.st);
   s.fcw = in.fcw;
-  s.fsw = in.fsw;
+  set_fsw(s, in.fsw);
   s.ftw = in.ftw;
   s.fop = s.fcs = s.fds = 0;
   s.fip = s.fdp = 0;
@@ -144,7 +144,7 @@ void get(const X86State& s, State& out) {
   std::memcpy(out.ymm_high, s.ymm_high, sizeof s.ymm_high);
   std::memcpy(out.st, s.st, sizeof s.st);
   out.fcw = static_cast<u16>(s.fcw);
-  out.fsw = static_cast<u16>(s.fsw);
+  out.fsw = static_cast<u16>(fsw_of(s));
   out.ftw = static_cast<u8>(s.ftw);
   out.mxcsr = x86::mxcsr_of(s);
 }
