@@ -5,6 +5,7 @@ An engine is a name and a command prefix; adding a rival or an option of ours is
 import os
 import shlex
 import shutil
+import subprocess
 
 class Architecture:
     """What differs between guests: Debian's names of it, and where its compiler lives here and there."""
@@ -54,6 +55,24 @@ def guest_path(tree, tool, arch="arm64"):
 
 def native_path(tool, arch="arm64"):
     return ARCHITECTURES[arch].twins.get(tool) or shutil.which(tool, path="/usr/bin:/bin:/usr/sbin:/sbin")
+
+
+def native_i386(tree):
+    """A function program → shell text that runs an i386 guest program on the host itself, or None if its kernel does not. A closer
+    twin than the amd64 program: x87 arithmetic prints other last digits."""
+    loader = os.path.join(tree, ARCHITECTURES["i386"].loader)
+    libraries = ":".join(os.path.join(tree, folder) for folder in ("lib/i386-linux-gnu", "usr/lib/i386-linux-gnu"))
+    try:
+        subprocess.run([loader, "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+    def command(program):
+        with open(program, "rb") as file:
+            dynamic = b"/lib/ld-linux.so.2" in file.read(4096)
+        return " ".join(shlex.quote(word) for word in ([loader, "--library-path", libraries] if dynamic else []) + [program])
+
+    return command
 
 
 def engine(name, kiln, tree, arch="arm64"):
