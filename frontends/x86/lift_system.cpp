@@ -245,4 +245,10 @@ Lift lift_random(Lifter& l, const Insn& i) {  // RDRAND, RDSEED: never short of 
   return Lift::Next;
 }
 
+/// CLFLUSH, CLFLUSHOPT, CLWB: to the caches nothing, to the access rights a load of the byte (SDM vol. 2).
+Lift lift_flush_line(Lifter& l, const Insn& i) {
+  l.load(l.address(i), 1);
+  return Lift::Next;
+}
+
 }  // namespace kiln::x86
