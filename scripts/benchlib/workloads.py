@@ -125,13 +125,13 @@ def programs(inputs):
     ]
 
 
-def kernels(folder, scale):
-    """tests/kernels, as built by CMake under `folder`/native and `folder`/arm64."""
+def kernels(folder, scale, guest):
+    """tests/kernels, as built by CMake under `folder`: native/ (which is amd64's, too), arm64/, i386/."""
     found = []
     native = os.path.join(folder, "native")
     for name in sorted(os.listdir(native)) if os.path.isdir(native) else []:
         w = Workload(f"k:{name}", None, [str(max(1, int(100 * scale)))], note="kernel")
-        w.native, w.guest = os.path.join(native, name), os.path.join(folder, "arm64", name)
+        w.native, w.guest = os.path.join(native, name), os.path.join(folder, "native" if guest == "amd64" else guest, name)
         if os.path.exists(w.guest):
             found.append(w)
     return found
