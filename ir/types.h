@@ -157,7 +157,8 @@ enum class ExitKind : u32 {
   Hot,            // a tier-1 counter ran out (engine-internal)
   Miss,           // look-up miss in generated code (engine-internal)
   Chain,          // an unpatched direct exit was taken; exit_value: exit id (engine-internal)
-  Trap,           // guest-specific exception; exit_aux: frontend's number
+  Trap,           // guest-specific exception; exit_value: frontend's number
+  CodeChanged,    // what runs was written to: go on with fresh code (engine-internal)
 };
 
 }  // namespace kiln::ir

@@ -185,7 +185,7 @@ class Verifier {
     if (op == Op::exit_jump_ || op == Op::exit_indirect_)
       return inst.lane <= static_cast<u8>(ExitHint::Return) ? "" : "no such hint";
     if (op == Op::exit_exception_ || op == Op::trap_if_)
-      return inst.aux <= static_cast<u32>(ExitKind::Trap) ? "" : "no such exit kind";
+      return inst.aux <= static_cast<u32>(ExitKind::CodeChanged) ? "" : "no such exit kind";
     if (op == Op::get_reg_ || op == Op::set_reg_) return inst.imm < (1u << 20) && inst.imm % 4 == 0 ? "" : "no such slot";
     if (op < Op::v_low64_ || op > Op::v_fcmpge_) return {};
     if (inst.lane > static_cast<u8>(Width::B8)) return "no such lane width";

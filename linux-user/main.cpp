@@ -123,6 +123,7 @@ int run(int argc, char** argv) {
   init_signals(process, leader);
   set_current_thread(&leader);
   process.engine = std::make_unique<jit::Engine>(options.engine, *process.abi->guest, process.memory);
+  process.memory.set_written([&engine = *process.engine](GuestAddr page) { engine.written(page); });
   process.memory.set_invalidate([&engine = *process.engine](GuestAddr start, u64 size) { engine.invalidate(start, size); });
   leader.cpu = process.engine->create_cpu();
   if (!leader.cpu) return fail("out of memory");

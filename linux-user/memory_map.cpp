@@ -440,7 +440,10 @@ void MemoryMap::give_up_page(GuestAddr page) {
   // In this order: what another thread translates in between protects the page again, and is dropped with the rest. The other
   // way round its block would live on an unwatched page.
   for (GuestAddr p : pages) unprotect_code(p);
-  for (GuestAddr p : pages) invalidate(p, kPageSize);
+  for (GuestAddr p : pages) {
+    if (written_) written_(p);
+    else invalidate(p, kPageSize);
+  }
 }
 
 bool MemoryMap::handle_write_fault(GuestAddr address) {

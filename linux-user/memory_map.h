@@ -39,6 +39,8 @@ class MemoryMap final : public jit::AddressSpace {
   Result<void> reserve(unsigned max_bits);
   /// The engine's invalidate(), called without the lock.
   void set_invalidate(std::function<void(GuestAddr, u64)> fn) { invalidate_ = std::move(fn); }
+  /// The engine's written(), called without the lock for each page with code that was opened for a write.
+  void set_written(std::function<void(GuestAddr)> fn) { written_ = std::move(fn); }
 
   // jit::AddressSpace
   HostAddr base() const override { return base_; }
@@ -161,6 +163,7 @@ class MemoryMap final : public jit::AddressSpace {
   std::map<GuestAddr, std::string> names_;    // "[stack]" …
   std::map<std::pair<u64, u64>, u64> files_;  // device and inode of shared mappings → identity
   std::function<void(GuestAddr, u64)> invalidate_;
+  std::function<void(GuestAddr)> written_;
 };
 
 }  // namespace kiln::user

@@ -91,6 +91,10 @@ void on_fault(int signal, siginfo_t* info, void* ucontext) {
     // A retry that does not help (out of a resource, say) must not spin for ever.
     const HostAddr pc = fault_pc(ucontext);
     if (!thread) return;
+    if (process->engine->leave_changed_code(thread->cpu, ucontext)) {
+      errno = saved;
+      return;
+    }
     if (thread->last_fault_pc != pc || thread->last_fault_address != address) thread->fault_retries = 0;
     thread->last_fault_pc = pc;
     thread->last_fault_address = address;

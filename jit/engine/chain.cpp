@@ -39,9 +39,9 @@ void Engine::Impl::forget_in_jump_caches(GuestAddr pc) {
 // The memory of a dropped block stays until its generation is evicted: other threads may still be inside.
 void Engine::Impl::drop_block(TranslatedBlock* block) {
   if (block->dead) return;
-  block->dead = true;
+  block->dead.store(true);  // before the jump caches are emptied: see the dispatcher
   blocks.erase(block);
-  std::erase(page_blocks[align_down(block->pc, 4096)], block);
+  for_each_page(block->pc, block->guest_bytes, [&](GuestAddr page) { std::erase(pages[page].blocks, block); });
   while (!block->incoming.empty()) unlink(*block->incoming.back());
   for (ExitSite& site : block->exits) {
     site.dead = true;
@@ -70,37 +70,74 @@ void Engine::Impl::drop_region(Region* region) {
     site->dead = true;
     unlink(*site);
   }
-  for (GuestAddr page : region->pages) std::erase(page_regions[page], region);
+  for (GuestAddr page : region->pages) std::erase(pages[page].regions, region);
 }
 
-void Engine::Impl::invalidate(GuestAddr start, u64 size) {
+void Engine::Impl::invalidate(GuestAddr start, u64 size, bool forget_writes) {
+  if (size == 0) return;
   const GuestAddr end = start + size < start ? ~u64{0} : start + size;
   const auto overlaps = [&](GuestAddr pc, u32 bytes) { return pc < end && pc + bytes > start; };
-  const auto drop_on_page = [&](GuestAddr page) {
-    if (const auto it = page_regions.find(page); it != page_regions.end()) {
-      const std::vector<Region*> copy = it->second;
-      for (Region* region : copy)
-        if (std::any_of(region->sources.begin(), region->sources.end(),
-                        [&](const auto& s) { return overlaps(s.first, s.second); }))
-          drop_region(region);
+  bool any_region = false;
+  const auto drop_on_page = [&](GuestAddr at) {
+    const auto it = pages.find(at);
+    if (it == pages.end()) return;
+    CodePage& page = it->second;
+    for (std::size_t i = page.regions.size(); i-- > 0;) {
+      Region* region = page.regions[i];
+      if (std::none_of(region->sources.begin(), region->sources.end(), [&](const auto& s) { return overlaps(s.first, s.second); }))
+        continue;
+      drop_region(region);
+      any_region = true;
     }
-    if (const auto it = page_blocks.find(page); it != page_blocks.end()) {
-      const std::vector<TranslatedBlock*> copy = it->second;
-      for (TranslatedBlock* block : copy)
-        if (overlaps(block->pc, block->guest_bytes)) drop_block(block);
+    // Dropping a block may drop a region, never another block.
+    for (std::size_t i = page.blocks.size(); i-- > 0;) {
+      TranslatedBlock* block = page.blocks[i];
+      if (!overlaps(block->pc, block->guest_bytes)) continue;
+      any_region |= block->region != nullptr;
+      drop_block(block);
     }
+    if (start > at || at + 4095 > end - 1) return;
+    page.watched = false;  // whoever drops a whole page has given up its protection
+    if (!forget_writes) return;
+    page.checked = false;  // mapped anew, or with other rights
+    page.demotions = 0;
+    page.writes = 0;
   };
-  if ((end - start) / 4096 > page_blocks.size()) {
-    std::vector<GuestAddr> pages;
-    for (const auto& [page, list] : page_blocks)
-      if (page < end && page + 4096 > start) pages.push_back(page);
-    for (GuestAddr page : pages) drop_on_page(page);
+  if ((end - start) / 4096 > pages.size()) {
+    std::vector<GuestAddr> hit;
+    for (const auto& [page, list] : pages)
+      if (page < end && page + 4096 > start) hit.push_back(page);
+    for (GuestAddr page : hit) drop_on_page(page);
   } else {
     for (GuestAddr page = align_down(start, 4096); page < end; page += 4096) drop_on_page(page);
   }
+  // Inside a region a thread may go round for ever without looking at a chain or cache: it leaves at its next poll.
+  if (any_region)
+    for (ThreadRecord* thread : threads)
+      if (thread->active.load()) __atomic_store_n(&thread->cpu->interrupt, 1, __ATOMIC_RELEASE);
   if (building != nullptr && std::any_of(building->sources.begin(), building->sources.end(),
                                          [&](const auto& s) { return overlaps(s.first, s.second); }))
     building->cancelled = true;
+}
+
+// The page was opened for writing, because somebody does. Where that happens all the time, protection costs more than it is worth.
+void Engine::Impl::written(GuestAddr at) {
+  invalidate(at, 4096);
+  const auto it = pages.find(at);
+  if (it == pages.end() || it->second.checked || ++it->second.writes <= kManyWrites) return;
+  it->second.checked = true;
+  if (it->second.demotions < 16) ++it->second.demotions;
+}
+
+// A checked block is hot, so its page may have come to rest.
+void Engine::Impl::watch_again(TranslatedBlock& block) {
+  for_each_page(block.pc, block.guest_bytes, [&](GuestAddr at) {
+    CodePage& page = pages[at];
+    if (!page.checked) return;
+    invalidate(at, 4096);
+    page.checked = false;
+    page.writes = kManyWrites / 2;
+  });
 }
 
 // Every thread leaves generated code at its next poll and then waits for world_resumed in run(). The owner sees an

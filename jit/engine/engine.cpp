@@ -54,11 +54,18 @@ Engine::Impl::~Impl() {
   if (perf_file != nullptr) std::fclose(perf_file);
 }
 
-void Engine::Impl::lift(GuestAddr pc, u32 mode, unsigned max_insns, ir::Block& out) {
+void Engine::Impl::lift(ir::CodeSource& code, GuestAddr pc, u32 mode, unsigned max_insns, ir::Block& out) {
   ir::LiftLimits limits;
   limits.max_insns = max_insns;
   out.clear();
-  guest.lift(memory, pc, mode, limits, out);
+  guest.lift(code, pc, mode, limits, out);
+}
+
+// Exactly what translate() lifted, whatever stands in memory now.
+void Engine::Impl::lift_again(const TranslatedBlock& block, ir::Block& out) {
+  KeptCode code(block.pc, block.bytes);
+  lift(code, block.pc, block.mode, block.checked ? block.guest_insns : config.max_block_insns, out);
+  if (block.checked) insert_code_check(out, block.bytes.data());
 }
 
 Tier1Options Engine::Impl::tier1_options(TranslatedBlock& block) const {
@@ -86,13 +93,38 @@ TranslatedBlock* Engine::Impl::block_at(HostAddr code) {
 TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   const double start = config.stats ? now() : 0;
   // Protect first: a write by another thread after this point faults and waits for the lock we hold.
-  // (A page that has blocks is protected already: whoever opens it for writing drops all of them.)
-  std::vector<TranslatedBlock*>& neighbours = page_blocks[align_down(pc, 4096)];
-  if (neighbours.empty()) memory.protect_code(align_down(pc, 4096));
-  lift(pc, mode, config.max_block_insns, scratch);
-  if (scratch.insts.size() == 1 && scratch.insts[0].op == ir::Op::exit_exception_ &&
-      scratch.insts[0].aux == static_cast<u32>(ExitKind::FetchFault))
+  const auto watch = [&](CodePage& page, GuestAddr at) {
+    if (page.watched || page.checked) return false;
+    memory.protect_code(at);
+    return page.watched = true;
+  };
+  const GuestAddr first_page = align_down(pc, 4096);
+  watch(pages[first_page], first_page);
+  CodeSnapshot code(memory, pc);
+  lift(code, pc, mode, config.max_block_insns, scratch);
+  if (threads.size() > 1 && guest.coherent_icache && !code.same_again()) {  // being written: not half of it
+    code.clear();
+    lift(code, pc, mode, config.max_block_insns, scratch);
+  }
+  bool checked = pages[first_page].checked;
+  const GuestAddr last_page = align_down(pc + std::max(scratch.guest_bytes, 1u) - 1, 4096);
+  if (last_page != first_page) {
+    if (watch(pages[last_page], last_page)) {  // an instruction across two pages: what was read of the second one does not count
+      code.clear();
+      lift(code, pc, mode, config.max_block_insns, scratch);
+    }
+    checked |= pages[last_page].checked;
+  }
+  const ir::Inst& only = scratch.insts.back();
+  if (only.op == ir::Op::exit_exception_ && only.aux == static_cast<u32>(ExitKind::FetchFault) && only.imm == pc) {
+    fetch_fault = only.imm2 != 0 ? only.imm2 : pc;
     return nullptr;
+  }
+  if (checked) {
+    // What a store of the block's own changes, the next block's check sees.
+    if (const unsigned insns = insns_to_first_store(scratch); insns < scratch.guest_insns) lift(code, pc, mode, insns, scratch);
+    insert_code_check(scratch, code.data());
+  }
   const bool keep_lifted = config.log->on(kLogIr) || config.self_check;
   if (keep_lifted) scratch_lifted = scratch;
   ir::optimise(scratch);
@@ -102,6 +134,8 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   block->mode = mode;
   block->guest_bytes = scratch.guest_bytes;
   block->guest_insns = scratch.guest_insns;
+  block->checked = checked;
+  block->bytes = code.taken();
   if (config.tier == TierChoice::Interp) {
     block->ir = std::make_unique<ir::Block>(scratch);
   } else {
@@ -137,7 +171,7 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
     if (other == nullptr) future_heads.insert(target);
     else if (!other->head) {
       other->head = true;
-      if (other->counter > config.hot_threshold && !other->queued) arm(*other, config.hot_threshold);
+      if (other->counter > config.hot_threshold && !other->queued && !other->checked) arm(*other, config.hot_threshold);
     }
   };
   if (exit.op == ir::Op::exit_jump_ || exit.op == ir::Op::exit_branch_) {
@@ -145,9 +179,11 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
     if (exit.op == ir::Op::exit_branch_) mark_head(exit.imm2, false);
   }
   block->head = block->head || future_heads.erase(pc) != 0;
-  arm(*block, block->head ? config.hot_threshold : config.hot_threshold * kInnerFactor);
+  u64 patience = block->head ? config.hot_threshold : u64{config.hot_threshold} * kInnerFactor;
+  if (checked) patience = u64{config.hot_threshold} << std::max(pages[first_page].demotions, pages[last_page].demotions);
+  arm(*block, static_cast<u32>(std::min<u64>(patience, kNever)));
   blocks.insert(block);
-  neighbours.push_back(block);
+  for_each_page(pc, block->guest_bytes, [&](GuestAddr page) { pages[page].blocks.push_back(block); });
   ++stats.blocks;
   stats.guest_insns += block->guest_insns;
   stats.code_bytes += block->code_bytes;
@@ -208,11 +244,7 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
           pending = nullptr;
         }
         block = translate(cpu->pc, cpu->mode);
-        if (block == nullptr) {
-          cpu->exit_kind = static_cast<u32>(ExitKind::FetchFault);
-          cpu->exit_value = cpu->pc;
-          return ExitKind::FetchFault;
-        }
+        if (block == nullptr) return cannot_fetch(cpu, fetch_fault);
       }
       if (epoch != evictions) pending = nullptr;
       epoch = evictions;
@@ -224,7 +256,12 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
     const HostAddr code = block->entry.load(std::memory_order_acquire);
     ir::JumpCacheEntry& entry = cpu->jump_cache()[ir::jump_cache_index(block->pc)];
     entry.code = code;
-    entry.pc = block->pc;
+    std::atomic_ref<u64>(entry.pc).store(block->pc);
+    if (block->dead.load()) {  // dropped since it was looked up: after this line, or the dropper empties the entry itself
+      std::atomic_ref<u64>(entry.pc).store(ir::empty_jump_cache_pc(ir::jump_cache_index(block->pc)));
+      thread.active.store(false);
+      continue;
+    }
     if (config.log->on(kLogExec)) config.log->write(fmt::format("EXEC: {:#x}\n", cpu->pc));
     cpu->exit_kind = static_cast<u32>(ExitKind::None);
     host::enter_code(cpu, code);
@@ -234,10 +271,15 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
       case ExitKind::None:
       case ExitKind::Miss: break;
       case ExitKind::Hot: hot = reinterpret_cast<TranslatedBlock*>(cpu->exit_value); break;
-      case ExitKind::Fault: {
-        std::unique_lock lock(mutex);
-        recover(thread);
-        return exit_kind(cpu);  // a trap's, maybe
+      case ExitKind::Fault:
+      case ExitKind::CodeChanged: {
+        {
+          std::unique_lock lock(mutex);
+          recover(thread);
+        }
+        if (exit_kind(cpu) != ExitKind::CodeChanged) return exit_kind(cpu);  // a trap's, maybe
+        if (const ExitKind kind = pass_changed_code(cpu); kind != ExitKind::None) return kind;
+        break;
       }
       default: return exit_kind(cpu);
     }
@@ -257,17 +299,44 @@ ExitKind Engine::Impl::run_interpreter(CpuState* cpu) {
       block = find(cpu->pc, cpu->mode);
       if (block == nullptr) block = translate(cpu->pc, cpu->mode);
     }
-    if (block == nullptr) {
-      cpu->exit_kind = static_cast<u32>(ExitKind::FetchFault);
-      cpu->exit_value = cpu->pc;
-      return ExitKind::FetchFault;
-    }
+    if (block == nullptr) return cannot_fetch(cpu, fetch_fault);
     cpu->exit_kind = static_cast<u32>(ExitKind::None);
     // interpret() keeps pc and slots exact; a fault leaves it through the same door as a helper's.
     host::call_in_code(cpu, [](CpuState* state, const void* ir) { ir::interpret(*static_cast<const ir::Block*>(ir), state); },
                        block->ir.get());
+    if (exit_kind(cpu) == ExitKind::CodeChanged) pass_changed_code(cpu);
     if (exit_kind(cpu) != ExitKind::None) return exit_kind(cpu);
   }
+}
+
+ExitKind Engine::Impl::cannot_fetch(CpuState* cpu, GuestAddr address) {
+  cpu->exit_kind = static_cast<u32>(ExitKind::FetchFault);
+  cpu->exit_value = address;
+  return ExitKind::FetchFault;
+}
+
+ExitKind Engine::Impl::step(CpuState* cpu) {
+  ir::Block block;
+  CodeSnapshot code(memory, cpu->pc);
+  lift(code, cpu->pc, cpu->mode, 1, block);
+  cpu->exit_kind = static_cast<u32>(ExitKind::None);
+  host::call_in_code(cpu, [](CpuState* state, const void* ir) { ir::interpret(*static_cast<const ir::Block*>(ir), state); }, &block);
+  return exit_kind(cpu);
+}
+
+// A block found its bytes changed, or an instruction is about to write to the page that it is on itself. The latter is carried out
+// alone, so that things go on even if the page gets no rest.
+ExitKind Engine::Impl::pass_changed_code(CpuState* cpu) {
+  if (cpu->exit_value == kCodeDiffers) {
+    std::unique_lock lock(mutex);
+    TranslatedBlock* block = find(cpu->pc, cpu->mode);
+    if (block != nullptr && block->checked) drop_block(block);
+    cpu->exit_kind = static_cast<u32>(ExitKind::None);
+    return ExitKind::None;
+  }
+  while (step(cpu) == ExitKind::CodeChanged) {
+  }
+  return exit_kind(cpu);
 }
 
 // --- the public face --------------------------------------------------------------------------------------------------
@@ -313,22 +382,23 @@ void Engine::destroy_cpu(CpuState* cpu) {
 
 ExitKind Engine::run(CpuState* cpu) { return impl_->run(cpu); }
 
-ExitKind Engine::step(CpuState* cpu) {
-  ir::Block block;
-  impl_->lift(cpu->pc, cpu->mode, 1, block);
-  cpu->exit_kind = static_cast<u32>(ExitKind::None);
-  host::call_in_code(cpu, [](CpuState* state, const void* ir) { ir::interpret(*static_cast<const ir::Block*>(ir), state); }, &block);
-  return exit_kind(cpu);
-}
+ExitKind Engine::step(CpuState* cpu) { return impl_->step(cpu); }
 
 void Engine::invalidate(GuestAddr start, u64 size) {
   std::unique_lock lock(impl_->mutex);
-  impl_->invalidate(start, size);
+  impl_->invalidate(start, size, true);
 }
+
+void Engine::written(GuestAddr page) {
+  std::unique_lock lock(impl_->mutex);
+  impl_->written(align_down(page, 4096));
+}
+
+bool Engine::leave_changed_code(CpuState* cpu, void* ucontext) { return impl_->leave_changed_code(cpu, ucontext); }
 
 void Engine::invalidate_all() {
   std::unique_lock lock(impl_->mutex);
-  impl_->invalidate(0, ~u64{0});
+  impl_->invalidate(0, ~u64{0}, true);
 }
 
 bool Engine::handle_fault(CpuState* cpu, const siginfo_t* info, void* ucontext, u32 fault_flags) {

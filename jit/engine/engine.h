@@ -70,10 +70,15 @@ class Engine {
   /// Guest code in [start, start + size) changed, was unmapped or lost its execute right: drop what was made of it.
   void invalidate(GuestAddr start, u64 size);
   void invalidate_all();
+  /// The page had been protected, was written to (or is about to be) and is open for that now: drops what was made of it, and counts.
+  void written(GuestAddr page);
+  /// For the owner's handler of a write fault, after written() and before the access is tried again. True if the thread is to go on
+  /// otherwise: it runs code of the page, and the guest demands that its stores are seen by the instructions that follow.
+  bool leave_changed_code(ir::CpuState* cpu, void* ucontext);
 
   /// For the owner's SIGSEGV/SIGBUS handler, called on the faulting thread. If the host pc was inside generated code or a helper
   /// called by it, arranges for run() to return ExitKind::Fault with exact guest state once the handler returns, and gives true.
-  /// The owner calls it after its own checks (write to a protected code page: invalidate() and retry instead).
+  /// The owner calls it after its own checks (write to a protected code page: written() and retry instead).
   bool handle_fault(ir::CpuState* cpu, const siginfo_t* info, void* ucontext, u32 fault_flags);
 
   /// After fork() in the child: only the calling thread exists; restarts the compile thread lazily, forgets other cpus.

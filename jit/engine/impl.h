@@ -13,6 +13,7 @@
 #include "jit/engine/block_table.h"
 #include "jit/engine/code_cache.h"
 #include "jit/engine/engine.h"
+#include "jit/engine/guest_code.h"
 #include "jit/engine/host.h"
 #include "jit/llvm/tier2.h"
 #include "jit/stencil/tier1.h"
@@ -20,6 +21,8 @@
 namespace kiln::jit {
 
 struct TranslatedBlock;
+
+inline constexpr u32 kNever = 0x7fffffff;  // of a counter
 
 /// Blocks that begin no loop and no function count this many times longer before they ask for a region.
 inline constexpr u32 kInnerFactor = 8;
@@ -61,12 +64,25 @@ struct TranslatedBlock {
   ExitSite exits[2];
   std::vector<ExitSite*> incoming;
   Region* region = nullptr;      // the region that begins here
-  bool dead = false;
+  std::atomic<bool> dead = false;
+  bool checked = false;          // compares its own bytes at entry: its page is left writable
+  std::vector<u8> bytes;         // what the lifter saw, to lift the same once more
   bool queued = false;           // asked for, or compiled once already
   Region* inside = nullptr;      // newest region that has this block inside it; may be dead
   bool rearmed = false;          // ran hot while (or before) a region covered it, and counts again
   std::unique_ptr<ir::Block> ir; // --tier=interp (optimised) and --self-check (as lifted)
 };
+
+/// A guest page with code in it, or that had some.
+struct CodePage {
+  std::vector<TranslatedBlock*> blocks;  // that have a byte in it
+  std::vector<Region*> regions;
+  bool watched = false;          // the owner was asked to protect it
+  bool checked = false;          // written too often for that: blocks check themselves
+  u8 demotions = 0;              // how often it became so
+  u32 writes = 0;                // since it was mapped (or came back from being checked)
+};
+inline constexpr u32 kManyWrites = 32;
 
 /// The engine's record of a guest thread.
 struct ThreadRecord {
@@ -93,10 +109,15 @@ struct Engine::Impl {
   // engine.cpp
   ir::ExitKind run(ir::CpuState* cpu);
   ir::ExitKind run_interpreter(ir::CpuState* cpu);
+  ir::ExitKind step(ir::CpuState* cpu);
+  ir::ExitKind pass_changed_code(ir::CpuState* cpu);
+  ir::ExitKind cannot_fetch(ir::CpuState* cpu, GuestAddr address);
   TranslatedBlock* find(GuestAddr pc, u32 mode) const { return blocks.find(pc, mode); }
+  const Region* region_at(HostAddr code);                                 // range_mutex held; null: not in a region
   TranslatedBlock* block_at(HostAddr code);                               // range_mutex held; null: not in tier-1 code
   TranslatedBlock* translate(GuestAddr pc, u32 mode);                     // mutex held; null: nothing executable at pc
-  void lift(GuestAddr pc, u32 mode, unsigned max_insns, ir::Block& out);
+  void lift(ir::CodeSource& code, GuestAddr pc, u32 mode, unsigned max_insns, ir::Block& out);
+  void lift_again(const TranslatedBlock& block, ir::Block& out);
   Tier1Options tier1_options(TranslatedBlock& block) const;
   void log_block(const TranslatedBlock& block, const ir::Block& ir, const ir::Block* lifted);
   void map_symbol(HostAddr address, std::size_t bytes, const char* kind, GuestAddr pc);
@@ -108,7 +129,9 @@ struct Engine::Impl {
   void drop_block(TranslatedBlock* block);
   void drop_region(Region* region);
   void forget_in_jump_caches(GuestAddr pc);
-  void invalidate(GuestAddr start, u64 size);
+  void invalidate(GuestAddr start, u64 size, bool forget_writes = false);
+  void written(GuestAddr page);
+  void watch_again(TranslatedBlock& block);
   void evict_next_generation(ThreadRecord* self);
   void stop_world(ThreadRecord* self);
   void resume_world();
@@ -123,6 +146,8 @@ struct Engine::Impl {
 
   // recover.cpp
   bool handle_fault(ir::CpuState* cpu, const siginfo_t* info, void* ucontext, u32 flags);
+  bool leave_changed_code(ir::CpuState* cpu, void* ucontext);
+  bool leave_at_fault(ir::CpuState* cpu, void* ucontext);
   void recover(ThreadRecord& thread);
 
   // self_check.cpp
@@ -138,13 +163,13 @@ struct Engine::Impl {
 
   std::mutex mutex;
   BlockTable<TranslatedBlock> blocks;
-  std::unordered_map<GuestAddr, std::vector<TranslatedBlock*>> page_blocks;  // by guest page
-  std::unordered_map<GuestAddr, std::vector<Region*>> page_regions;
+  std::unordered_map<GuestAddr, CodePage> pages;  // by guest address
   std::unordered_set<GuestAddr> future_heads;  // loop heads and functions not translated yet
   std::vector<ThreadRecord*> threads;
   std::atomic<bool> world_stopping{false};
   std::condition_variable world_resumed;
   ir::Block scratch, scratch_lifted;
+  GuestAddr fetch_fault = 0;   // why translate() gave none
 
   std::mutex range_mutex;
   std::vector<TranslatedBlock*> code_blocks[CodeCache::kGenerations];  // each ascending by address of tier-1 code
@@ -178,6 +203,14 @@ inline void arm(TranslatedBlock& block, u32 count) {
 }
 /// How often the block was entered through tier 1.
 inline u64 entries(const TranslatedBlock& block) { return block.counted + (block.armed - block.counter); }
+
+/// Calls fn(page) for each page (one or two) of a piece of code.
+template <class Fn>
+void for_each_page(GuestAddr pc, u32 bytes, Fn&& fn) {
+  const GuestAddr first = align_down(pc, 4096), last = align_down(pc + std::max(bytes, 1u) - 1, 4096);
+  fn(first);
+  if (last != first) fn(last);
+}
 
 inline ThreadRecord* thread_of(ir::CpuState* cpu) { return static_cast<ThreadRecord*>(cpu->engine_data); }
 

@@ -7,6 +7,8 @@
 
 namespace kiln::jit {
 
+using ir::CpuState;
+
 bool apply_recovery(const Tier1Code& code, u32 offset, const host::FaultRegisters& registers, ir::CpuState* cpu) {
   char* base = reinterpret_cast<char*>(cpu);
   for (const RecoveryPoint& point : code.recovery) {
@@ -38,37 +40,60 @@ bool apply_recovery(const Tier1Code& code, u32 offset, const host::FaultRegister
   return false;
 }
 
+const Region* Engine::Impl::region_at(HostAddr code) {
+  const auto it = code_regions.upper_bound(code);
+  if (it == code_regions.begin()) return nullptr;
+  const Region* region = std::prev(it)->second;
+  return code - region->code.memory.executable < region->code.memory.size ? region : nullptr;
+}
+
 // Runs in the host's signal handler on the faulting thread, which was inside generated code or a helper and so holds no lock.
 bool Engine::Impl::handle_fault(ir::CpuState* cpu, const siginfo_t* info, void* ucontext, u32 flags) {
   if (cpu == nullptr || cpu->in_code == 0) return false;
-  ThreadRecord& thread = *thread_of(cpu);
-  const HostAddr pc = host::fault_pc(ucontext);
   // A general-protection fault (non-canonical address) comes without an address.
   const bool has_address = info->si_code != SI_KERNEL;
   cpu->exit_value = has_address ? reinterpret_cast<HostAddr>(info->si_addr) - memory.base() : 0;
   cpu->exit_aux = flags | (has_address ? 0 : ir::kFaultNonCanonical);
   cpu->exit_kind = static_cast<u32>(ir::ExitKind::Fault);
+  return leave_at_fault(cpu, ucontext);
+}
+
+bool Engine::Impl::leave_at_fault(CpuState* cpu, void* ucontext) {
+  ThreadRecord& thread = *thread_of(cpu);
+  const HostAddr pc = host::fault_pc(ucontext);
   thread.recover = false;
   if (!cache.contains(pc)) {
     host::resume_at(ucontext, host::fault_leave_address(), cpu);  // in a helper: its caller wrote the state back
     return true;
   }
   std::lock_guard ranges(range_mutex);
-  if (auto it = code_regions.upper_bound(pc); it != code_regions.begin()) {
-    const Region& region = *std::prev(it)->second;
-    if (pc - region.code.memory.executable < region.code.memory.size) {
-      const auto& faults = region.code.faults;
-      const auto entry = std::lower_bound(faults.begin(), faults.end(), pc, [](const FaultEntry& e, HostAddr a) { return e.pc < a; });
-      if (entry == faults.end() || entry->pc != pc) return false;
-      if (entry->label == 0) restore_state(region.code, *entry, cpu, ucontext);
-      host::resume_at(ucontext, entry->label != 0 ? entry->label : host::fault_leave_address(), cpu);
-      return true;
-    }
+  if (const Region* region = region_at(pc)) {
+    const auto& faults = region->code.faults;
+    const auto entry = std::lower_bound(faults.begin(), faults.end(), pc, [](const FaultEntry& e, HostAddr a) { return e.pc < a; });
+    if (entry == faults.end() || entry->pc != pc) return false;
+    if (entry->label == 0) restore_state(region->code, *entry, cpu, ucontext);
+    host::resume_at(ucontext, entry->label != 0 ? entry->label : host::fault_leave_address(), cpu);
+    return true;
   }
   host::save_registers(ucontext, thread.fault);
   thread.recover = true;
   host::resume_at(ucontext, host::fault_leave_address(), cpu);
   return true;
+}
+
+bool Engine::Impl::leave_changed_code(CpuState* cpu, void* ucontext) {
+  if (!guest.coherent_icache || cpu == nullptr || cpu->in_code == 0) return false;
+  const HostAddr pc = host::fault_pc(ucontext);
+  // A helper does not know who called it. It begins again, as after any fault.
+  if (cache.contains(pc)) {
+    std::lock_guard ranges(range_mutex);
+    const Region* region = region_at(pc);
+    const TranslatedBlock* block = region != nullptr ? nullptr : block_at(pc);
+    if (region != nullptr ? !region->dead : block == nullptr || !block->dead) return false;
+  }
+  cpu->exit_kind = static_cast<u32>(ir::ExitKind::CodeChanged);
+  cpu->exit_value = 0;
+  return leave_at_fault(cpu, ucontext);
 }
 
 // Tier 1 keeps no table: the block is stitched once more with recording on, which is deterministic. Wants `mutex` held; an eviction
@@ -87,7 +112,7 @@ void Engine::Impl::recover(ThreadRecord& thread) {
     std::abort();
   }
   ir::Block ir;
-  lift(block->pc, block->mode, config.max_block_insns, ir);
+  lift_again(*block, ir);
   ir::optimise(ir);
   const Tier1Code code = stitch(ir, guest, tier1_options(*block), true);
   const u32 offset = static_cast<u32>(thread.fault.pc - block->code);

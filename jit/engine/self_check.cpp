@@ -111,10 +111,10 @@ ExitKind Engine::Impl::run_self_check(CpuState* cpu) {
         cpu->exit_value = cpu->pc;
         return ExitKind::FetchFault;
       }
-      if (config.tier == TierChoice::Two && !block->queued) request_tier2(block, lock);
+      if (config.tier == TierChoice::Two && !block->queued && !block->checked) request_tier2(block, lock);
       if (block->ir == nullptr) {
         block->ir = std::make_unique<ir::Block>();
-        lift(block->pc, block->mode, config.max_block_insns, *block->ir);
+        lift_again(*block, *block->ir);
       }
       alone = threads.size() == 1;
     }
@@ -137,14 +137,23 @@ ExitKind Engine::Impl::run_self_check(CpuState* cpu) {
       journal.undo();
       std::memcpy(expected.data(), cpu, bytes);
       std::memcpy(cpu, before.data(), bytes);
+      if (expected_kind == ExitKind::CodeChanged) {
+        cpu->exit_value = reinterpret_cast<const CpuState*>(expected.data())->exit_value;
+        if (const ExitKind kind = pass_changed_code(cpu); kind != ExitKind::None) return kind;
+        continue;
+      }
     }
     cpu->exit_kind = static_cast<u32>(ExitKind::None);
     host::enter_code(cpu, block->code);
     ExitKind kind = static_cast<ExitKind>(cpu->exit_kind);
-    if (kind == ExitKind::Fault) {
+    if (kind == ExitKind::Fault || kind == ExitKind::CodeChanged) {
       std::unique_lock lock(mutex);
       recover(thread);
       kind = static_cast<ExitKind>(cpu->exit_kind);
+    }
+    if (kind == ExitKind::CodeChanged) {
+      if (kind = pass_changed_code(cpu); kind != ExitKind::None) return kind;
+      continue;
     }
     const bool internal = kind == ExitKind::Chain || kind == ExitKind::Miss || kind == ExitKind::Hot || kind == ExitKind::None;
     if (check && !journal.overflow && kind != ExitKind::Interrupt && kind != ExitKind::Hot) {

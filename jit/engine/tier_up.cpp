@@ -16,7 +16,6 @@ using ir::Op;
 
 namespace {
 
-constexpr u32 kNever = 0x7fffffff;
 constexpr int kMaxCallDepth = 4;
 constexpr double kCompileShare = 0.33;
 constexpr double kCompileGrace = 0.08;  // seconds from the start in which nothing is compiled in the background
@@ -41,6 +40,7 @@ struct Pending {
 
 void Engine::Impl::request_tier2(TranslatedBlock* block, std::unique_lock<std::mutex>& lock) {
   if (block->dead || block->queued) return;
+  if (block->checked) return watch_again(*block);
   block->queued = true;
   arm(*block, kNever);
   if (config.synchronous_tier2) {
@@ -118,10 +118,10 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
       target = known->second;
     } else {
       const TranslatedBlock* profile = find(want.pc, entry->mode);
-      if (profile == nullptr || profile->dead || insns >= config.region_insns) continue;
+      if (profile == nullptr || profile->dead || profile->checked || insns >= config.region_insns) continue;
       if (profile != entry && entries(*profile) < hot_enough) continue;
       RegionBlock block;
-      lift(want.pc, entry->mode, config.max_block_insns, block.ir);
+      lift(memory, want.pc, entry->mode, config.max_block_insns, block.ir);
       if (block.ir.insts.empty()) continue;
       ir::optimise(block.ir);
       insns += block.ir.guest_insns;
@@ -259,11 +259,11 @@ void Engine::Impl::compile_region(TranslatedBlock* entry, std::unique_lock<std::
   Region* r = region.release();
   r->code = std::move(*code);
   tier2_cpu_ms += r->code.compile_ms;
-  for (const auto& source : r->sources) {
-    const GuestAddr page = align_down(source.first, 4096);
-    if (std::find(r->pages.begin(), r->pages.end(), page) == r->pages.end()) r->pages.push_back(page);
-  }
-  for (GuestAddr page : r->pages) page_regions[page].push_back(r);
+  for (const auto& source : r->sources)
+    for_each_page(source.first, source.second, [&](GuestAddr page) {
+      if (std::find(r->pages.begin(), r->pages.end(), page) == r->pages.end()) r->pages.push_back(page);
+    });
+  for (GuestAddr page : r->pages) pages[page].regions.push_back(r);
   for (const RegionBlock& member : request.blocks)
     if (TranslatedBlock* block = find(member.ir.pc, mode)) block->inside = r;
   {

@@ -45,6 +45,11 @@ inline void toy_lift(ir::CodeSource& code, GuestAddr pc, u32 mode, const ir::Lif
   };
   for (;; at += 4) {
     u8 w[4];
+    if (at != pc && at % 4096 > 4092) {  // across two pages: a block of its own
+      b.exit_jump(at);
+      at -= 4;
+      return finish();
+    }
     if (code.fetch(at, w, 4) != 4) {
       if (at == pc) b.exit_exception(ir::ExitKind::FetchFault, pc);
       else b.exit_jump(at);
@@ -70,7 +75,7 @@ inline void toy_lift(ir::CodeSource& code, GuestAddr pc, u32 mode, const ir::Lif
       case kSyscall: b.exit_exception(ir::ExitKind::Syscall, at, w[1]); return finish();
       default: b.exit_exception(ir::ExitKind::Undefined, at, w[0]); return finish();
     }
-    if ((at + 4) % 4096 == 0 || (at + 4 - pc) / 4 >= limits.max_insns) {
+    if ((at + 4) / 4096 != at / 4096 || (at + 4 - pc) / 4 >= limits.max_insns) {
       b.exit_jump(at + 4);
       return finish();
     }
@@ -101,6 +106,14 @@ inline const ir::GuestDesc kToyGuest = {
     .lift = toy_lift,
     .dump = [](const ir::CpuState*) { return std::string(); },
 };
+
+/// The same with code that may change without notice.
+inline ir::GuestDesc coherent_toy_guest() {
+  ir::GuestDesc guest = kToyGuest;
+  guest.insn_alignment = 1;
+  guest.coherent_icache = true;
+  return guest;
+}
 
 /// One megabyte of guest memory at guest address 0; every page may be executed.
 class ToyMemory : public jit::AddressSpace {
