@@ -73,6 +73,13 @@ class Builder {
   Value eflags_add(Width w, Value a, Value b) { return emit(Op::eflags_add_, Type::Flags, {a, b}, 0, 0, 0, static_cast<u8>(w)); }
   Value eflags_sub(Width w, Value a, Value b) { return emit(Op::eflags_sub_, Type::Flags, {a, b}, 0, 0, 0, static_cast<u8>(w)); }
   Value eflags_logic(Width w, Value a) { return emit(Op::eflags_logic_, Type::Flags, {a}, 0, 0, 0, static_cast<u8>(w)); }
+  /// Of an INC or DEC that gave `result`; `carry` (an i1) stays.
+  Value eflags_inc(Width w, Value result, Value carry) {
+    return emit(Op::eflags_inc_, Type::Flags, {result, carry}, 0, 0, 0, static_cast<u8>(w));
+  }
+  Value eflags_dec(Width w, Value result, Value carry) {
+    return emit(Op::eflags_dec_, Type::Flags, {result, carry}, 0, 0, 0, static_cast<u8>(w));
+  }
   /// N, Z and P of `a`; C, V and A as they stand in `image` (an i32).
   Value eflags_result(Width w, Value a, Value image) {
     return emit(Op::eflags_result_, Type::Flags, {a, image}, 0, 0, 0, static_cast<u8>(w));

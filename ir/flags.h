@@ -1,8 +1,8 @@
 // Lazy flags. A lifter makes flags values (ARM: flags_add, flags_sub, flags_adc, flags_logic, flags_fcmp; x86: eflags_add,
-// eflags_sub, eflags_logic, eflags_result, eflags_fcmp; both: flags_image, flags_select) and asks cond() / flags_value() of
-// them. lower_flags() (ir/passes) turns every use into plain ops, so that after it
+// eflags_sub, eflags_logic, eflags_inc, eflags_dec, eflags_result, eflags_fcmp; both: flags_image, flags_select) and asks
+// cond() / flags_value() of them. lower_flags() (ir/passes) turns every use into plain ops, so that after it
 //   - the makers of records (makes_record(): flags_add, flags_sub, flags_logic, flags_image, eflags_add, eflags_sub,
-//     eflags_logic, eflags_result) occur only as the argument of set_flags;
+//     eflags_logic, eflags_inc, eflags_dec, eflags_result) occur only as the argument of set_flags;
 //   - cond and flags_value occur only on get_flags (flags left by an earlier block);
 //   - flags_adc, flags_select, flags_fcmp and eflags_fcmp do not occur.
 //   - a cond or flags_value never stands after a set_flags (or a call that writes state) that follows its get_flags, so a tier
@@ -50,6 +50,8 @@ constexpr bool makes_record(Op op) {
     case Op::eflags_add_:
     case Op::eflags_sub_:
     case Op::eflags_logic_:
+    case Op::eflags_inc_:
+    case Op::eflags_dec_:
     case Op::eflags_result_: return true;
     default: return false;
   }
@@ -65,6 +67,8 @@ constexpr FlagsKind kind_made_by(const Inst& maker, Type operand) {
     case Op::eflags_add_: return of_width(FlagsKind::EAdd8, width);
     case Op::eflags_sub_: return of_width(FlagsKind::ESub8, width);
     case Op::eflags_logic_: return of_width(FlagsKind::ELogic8, width);
+    case Op::eflags_inc_: return of_width(FlagsKind::EInc8, width);
+    case Op::eflags_dec_: return of_width(FlagsKind::EDec8, width);
     case Op::eflags_result_: return of_width(FlagsKind::EResult8, width);
     default: return FlagsKind::Image;
   }

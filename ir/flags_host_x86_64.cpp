@@ -11,8 +11,9 @@
 namespace kiln::ir {
 
 static_assert(offsetof(CpuState, flags_kind) == 32 && offsetof(CpuState, flags_a) == 40 && offsetof(CpuState, flags_b) == 48);
-static_assert(static_cast<u32>(FlagsKind::EAdd8) == 7 && static_cast<u32>(FlagsKind::EResult64) == 22);
+static_assert(static_cast<u32>(FlagsKind::EAdd8) == 7 && static_cast<u32>(FlagsKind::EResult64) == 30);
 
+// INC and DEC are done again: they leave CF alone.
 // Conditions. SAHF keeps OF, which `addb $0x7f` of 0 or 1 makes.
 asm(R"(
   .text
@@ -104,6 +105,46 @@ kiln_flags_thunk:
 .Lelogic64:
   testq %rbx, %rbx
   ret
+.Leinc8:
+  leaq -1(%rbx), %rbx
+  btl $0, %r10d
+  incb %bl
+  ret
+.Leinc16:
+  leaq -1(%rbx), %rbx
+  btl $0, %r10d
+  incw %bx
+  ret
+.Leinc32:
+  leaq -1(%rbx), %rbx
+  btl $0, %r10d
+  incl %ebx
+  ret
+.Leinc64:
+  leaq -1(%rbx), %rbx
+  btl $0, %r10d
+  incq %rbx
+  ret
+.Ledec8:
+  leaq 1(%rbx), %rbx
+  btl $0, %r10d
+  decb %bl
+  ret
+.Ledec16:
+  leaq 1(%rbx), %rbx
+  btl $0, %r10d
+  decw %bx
+  ret
+.Ledec32:
+  leaq 1(%rbx), %rbx
+  btl $0, %r10d
+  decl %ebx
+  ret
+.Ledec64:
+  leaq 1(%rbx), %rbx
+  btl $0, %r10d
+  decq %rbx
+  ret
 .Leresult8:
   testb %bl, %bl
   jmp .Lgiven
@@ -133,6 +174,8 @@ kiln_flags_thunk:
   .long .Leadd8-.Lkinds, .Leadd16-.Lkinds, .Leadd32-.Lkinds, .Leadd64-.Lkinds
   .long .Lesub8-.Lkinds, .Lesub16-.Lkinds, .Lesub32-.Lkinds, .Lesub64-.Lkinds
   .long .Lelogic8-.Lkinds, .Lelogic16-.Lkinds, .Lelogic32-.Lkinds, .Lelogic64-.Lkinds
+  .long .Leinc8-.Lkinds, .Leinc16-.Lkinds, .Leinc32-.Lkinds, .Leinc64-.Lkinds
+  .long .Ledec8-.Lkinds, .Ledec16-.Lkinds, .Ledec32-.Lkinds, .Ledec64-.Lkinds
   .long .Leresult8-.Lkinds, .Leresult16-.Lkinds, .Leresult32-.Lkinds, .Leresult64-.Lkinds
   .text
 )");
@@ -214,6 +257,46 @@ kiln_image_thunk:
   andl $0x14, %eax
   orl %r10d, %eax
   ret
+.Li_einc8:
+  leaq -1(%rbx), %rbx
+  btl $0, %r10d
+  incb %bl
+  jmp .Li_x86
+.Li_einc16:
+  leaq -1(%rbx), %rbx
+  btl $0, %r10d
+  incw %bx
+  jmp .Li_x86
+.Li_einc32:
+  leaq -1(%rbx), %rbx
+  btl $0, %r10d
+  incl %ebx
+  jmp .Li_x86
+.Li_einc64:
+  leaq -1(%rbx), %rbx
+  btl $0, %r10d
+  incq %rbx
+  jmp .Li_x86
+.Li_edec8:
+  leaq 1(%rbx), %rbx
+  btl $0, %r10d
+  decb %bl
+  jmp .Li_x86
+.Li_edec16:
+  leaq 1(%rbx), %rbx
+  btl $0, %r10d
+  decw %bx
+  jmp .Li_x86
+.Li_edec32:
+  leaq 1(%rbx), %rbx
+  btl $0, %r10d
+  decl %ebx
+  jmp .Li_x86
+.Li_edec64:
+  leaq 1(%rbx), %rbx
+  btl $0, %r10d
+  decq %rbx
+  jmp .Li_x86
 .Li_elogic8:
   xorl %r10d, %r10d
 .Li_eresult8:
@@ -270,6 +353,8 @@ kiln_image_of:
   .long .Li_eadd8-.Lkinds_image, .Li_eadd16-.Lkinds_image, .Li_eadd32-.Lkinds_image, .Li_eadd64-.Lkinds_image
   .long .Li_esub8-.Lkinds_image, .Li_esub16-.Lkinds_image, .Li_esub32-.Lkinds_image, .Li_esub64-.Lkinds_image
   .long .Li_elogic8-.Lkinds_image, .Li_elogic16-.Lkinds_image, .Li_elogic32-.Lkinds_image, .Li_elogic64-.Lkinds_image
+  .long .Li_einc8-.Lkinds_image, .Li_einc16-.Lkinds_image, .Li_einc32-.Lkinds_image, .Li_einc64-.Lkinds_image
+  .long .Li_edec8-.Lkinds_image, .Li_edec16-.Lkinds_image, .Li_edec32-.Lkinds_image, .Li_edec64-.Lkinds_image
   .long .Li_eresult8-.Lkinds_image, .Li_eresult16-.Lkinds_image, .Li_eresult32-.Lkinds_image, .Li_eresult64-.Lkinds_image
   .text
 )");

@@ -55,6 +55,8 @@ u32 flags_value(FlagsKind kind, u64 a, u64 b) {
       case FlagsKind::EAdd8: return op_eimage_add(static_cast<T>(a), static_cast<T>(b));
       case FlagsKind::ESub8: return op_eimage_sub(static_cast<T>(a), static_cast<T>(b));
       case FlagsKind::ELogic8: return op_eimage_logic(static_cast<T>(a));
+      case FlagsKind::EInc8: return eimage_inc(static_cast<T>(a), (b & 1) != 0);
+      case FlagsKind::EDec8: return eimage_dec(static_cast<T>(a), (b & 1) != 0);
       default: return eimage_result(static_cast<T>(a), b32);
     }
   });
@@ -190,6 +192,8 @@ static void run(const Block& block, CpuState* state, AccessObserver* observer) {
       case Op::eflags_add_:
       case Op::eflags_sub_:
       case Op::eflags_logic_:
+      case Op::eflags_inc_:
+      case Op::eflags_dec_:
       case Op::eflags_result_:
       case Op::eflags_fcmp_: make_flags(block, inst, cells, out); break;
       case Op::flags_value_: {

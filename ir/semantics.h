@@ -253,6 +253,14 @@ constexpr u32 op_eimage_logic(T a) {
   return make_eimage(a, false, false, false);
 }
 template <class T>
+constexpr u32 eimage_inc(T result, bool carry) {
+  return (op_eimage_add(static_cast<T>(result - 1), T{1}) & ~kC) | (carry ? kC : 0);
+}
+template <class T>
+constexpr u32 eimage_dec(T result, bool carry) {
+  return (op_eimage_sub(static_cast<T>(result + 1), T{1}) & ~kC) | (carry ? kC : 0);
+}
+template <class T>
 constexpr u32 eimage_result(T a, u32 image) {
   return make_eimage(a, false, false, false) | (image & (kC | kV | kA));
 }

@@ -109,6 +109,14 @@ enum class FlagsKind : u32 {
   ELogic16,
   ELogic32,
   ELogic64,
+  EInc8,  // a is the result of INC; C = bit 0 of b
+  EInc16,
+  EInc32,
+  EInc64,
+  EDec8,  // a is the result of DEC; C = bit 0 of b
+  EDec16,
+  EDec32,
+  EDec64,
   EResult8,  // a is the result (N Z P); C, V and A from b, where an image has them
   EResult16,
   EResult32,

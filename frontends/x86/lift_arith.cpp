@@ -115,16 +115,8 @@ Lift step(Lifter& l, const Insn& i, bool down) {
   const Value a = i.lock ? locked(l, p, RmwKind::Add, down ? l.ir.iconst(type, ~u64{0}) : one) : l.read(p);
   const Value result = down ? l.ir.sub(a, one) : l.ir.add(a, one);
   if (!i.lock) l.write(p, result);
-  // V: the sign went from 0 to 1 (INC) or 1 to 0 (DEC); A: the low four bits wrapped.
-  const Value changed = down ? l.ir.andn(a, result) : l.ir.andn(result, a);
-  const auto bit_to = [&](Value v, unsigned from, unsigned to) {
-    const Value b = l.ir.ubfx(v, from, 1);
-    return l.ir.shl(bytes == 8 ? l.ir.trunc(Type::I32, b) : b, l.ir.i32(to));
-  };
-  const Value aux = bit_to(l.ir.xor_(a, result), 4, 4);
-  const Value image =
-      l.ir.or_(l.ir.or_(bit_to(changed, 8 * bytes - 1, 28), aux), l.ir.shl(l.ir.zext(Type::I32, carry), l.ir.i32(29)));
-  l.ir.set_flags(l.ir.eflags_result(Lifter::width_of(bytes), result, image));
+  const ir::Width width = Lifter::width_of(bytes);
+  l.ir.set_flags(down ? l.ir.eflags_dec(width, result, carry) : l.ir.eflags_inc(width, result, carry));
   return Lift::Next;
 }
 

@@ -91,7 +91,9 @@ void Rewriter::define_eflags(FlagsDef& d) {
       // At once, used or not, as flags_fcmp.
       d.args[2] = make(Op::eimage_fcmp_, Type::I32, d.args[0], d.args[1], kNoValue, 0, 0, d.aux);
       return;
-    case Op::eflags_logic_: return;
+    case Op::eflags_logic_:
+    case Op::eflags_inc_:
+    case Op::eflags_dec_: return;
     default: break;
   }
   // Nothing added, nothing taken away, no bits given: C, V and A are zero.
@@ -151,6 +153,30 @@ Value Rewriter::cond_of_eadd(const FlagsDef& d, Cond cond) {
   }
 }
 
+/// INC and DEC.
+Value Rewriter::cond_of_estep(const FlagsDef& d, Cond cond) {
+  const Width width = static_cast<Width>(d.lane);
+  const Value r = d.args[0], carry = d.args[1];
+  const Type type = type_of(r);
+  const auto overflow = [&] {
+    const u64 least = u64{1} << (width_bits(width) - 1);
+    const Value wrapped = constant(type, d.op == Op::eflags_inc_ ? least : least - 1);
+    return make(Op::icmp_eq_, Type::I1, low_bits(r, width, false), wrapped);
+  };
+  const auto less = [&] { return make(Op::xor_, Type::I1, top_bit(r, width), overflow()); };
+  switch (cond) {
+    case Cond::Eq: return is_zero(r, width);
+    case Cond::Cs: return carry;
+    case Cond::Mi: return top_bit(r, width);
+    case Cond::Vs: return overflow();
+    case Cond::Pe: return even_parity(r);
+    case Cond::Hi: return make(Op::and_, Type::I1, carry, logical_not(is_zero(r, width)));
+    case Cond::Be: return make(Op::or_, Type::I1, carry, is_zero(r, width));
+    case Cond::Ge: return logical_not(less());
+    default: return make(Op::and_, Type::I1, logical_not(is_zero(r, width)), logical_not(less()));  // Gt
+  }
+}
+
 Value Rewriter::cond_of_eresult(const FlagsDef& d, Cond cond) {
   const Width width = static_cast<Width>(d.lane);
   const Value a = d.args[0], image = d.args[1];
@@ -198,6 +224,8 @@ Value Rewriter::cond_of_eflags(const FlagsDef& d, Cond cond) {
     case Op::eflags_add_: return cond_of_eadd(d, cond);
     case Op::eflags_fcmp_: return cond_of_efcmp(d, cond);
     case Op::eflags_result_: return cond_of_eresult(d, cond);
+    case Op::eflags_inc_:
+    case Op::eflags_dec_: return cond_of_estep(d, cond);
     default: break;
   }
   // eflags_logic
@@ -226,6 +254,15 @@ Value Rewriter::image_of_eflags(const FlagsDef& d) {
     case Op::eflags_sub_: return make_lane(Op::eimage_sub_, Type::I32, width, d.args[0], d.args[1]);
     case Op::eflags_logic_: return make_lane(Op::eimage_logic_, Type::I32, width, d.args[0]);
     case Op::eflags_fcmp_: return d.args[2];
+    case Op::eflags_inc_:
+    case Op::eflags_dec_: {
+      const bool up = d.op == Op::eflags_inc_;
+      const Type type = type_of(d.args[0]);
+      const Value one = constant(type, 1), before = make(up ? Op::sub_ : Op::add_, type, d.args[0], one);
+      const Value stepped = make_lane(up ? Op::eimage_add_ : Op::eimage_sub_, Type::I32, width, before, one);
+      const Value carry = make(Op::zext_, Type::I32, d.args[1]);
+      return make(Op::bfi_, Type::I32, stepped, carry, kNoValue, 29, 1);
+    }
     default: {  // eflags_result
       const Value given = make(Op::and_, Type::I32, d.args[1], constant(Type::I32, kC | kV | kA));
       return make(Op::or_, Type::I32, make_lane(Op::eimage_logic_, Type::I32, width, d.args[0]), given);

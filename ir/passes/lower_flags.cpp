@@ -79,6 +79,8 @@ u32 Rewriter::define_flags(const Inst& inst) {
     case Op::eflags_add_:
     case Op::eflags_sub_:
     case Op::eflags_logic_:
+    case Op::eflags_inc_:
+    case Op::eflags_dec_:
     case Op::eflags_result_:
     case Op::eflags_fcmp_: define_eflags(d); break;
     default: break;
@@ -200,6 +202,8 @@ Value Rewriter::lower_cond(u32 flags, Cond cond, unsigned depth) {
     case Op::eflags_add_:
     case Op::eflags_sub_:
     case Op::eflags_logic_:
+    case Op::eflags_inc_:
+    case Op::eflags_dec_:
     case Op::eflags_result_:
     case Op::eflags_fcmp_: return cond_of_eflags(d, cond);
     case Op::flags_adc_:
@@ -234,6 +238,8 @@ Value Rewriter::image_of(u32 flags) {
     case Op::eflags_add_:
     case Op::eflags_sub_:
     case Op::eflags_logic_:
+    case Op::eflags_inc_:
+    case Op::eflags_dec_:
     case Op::eflags_result_:
     case Op::eflags_fcmp_: image = image_of_eflags(d); break;
     default: image = d.args[1];  // get_flags

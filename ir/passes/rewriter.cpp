@@ -116,6 +116,8 @@ void Rewriter::handle(const Block& block, Value index, Inst& inst) {
     case Op::eflags_add_:
     case Op::eflags_sub_:
     case Op::eflags_logic_:
+    case Op::eflags_inc_:
+    case Op::eflags_dec_:
     case Op::eflags_result_:
     case Op::eflags_fcmp_:
     case Op::flags_value_:

@@ -81,6 +81,7 @@ class Rewriter {
   Value cond_of_eflags(const FlagsDef& d, Cond cond);
   Value cond_of_esub(const FlagsDef& d, Cond cond);
   Value cond_of_eadd(const FlagsDef& d, Cond cond);
+  Value cond_of_estep(const FlagsDef& d, Cond cond);
   Value cond_of_eresult(const FlagsDef& d, Cond cond);
   Value cond_of_efcmp(const FlagsDef& d, Cond cond);
   Value image_of_eflags(const FlagsDef& d);

@@ -21,6 +21,7 @@ RegionLowering::X86Flags RegionLowering::x86_flags(FlagsKind kind, LValue a, LVa
   X86Flags flags{.kind = kind, .a = b_.CreateTrunc(a, type)};
   if (has_two_operands(kind)) flags.b = b_.CreateTrunc(b, type);
   else if (byte_kind(kind) == FlagsKind::EResult8) flags.b = b_.CreateTrunc(b, b_.getInt32Ty());
+  else if (byte_kind(kind) != FlagsKind::ELogic8) flags.b = b_.CreateTrunc(b, b_.getInt1Ty());  // INC, DEC
   return flags;
 }
 
@@ -43,6 +44,14 @@ llvm::Value* RegionLowering::x86_flag(const X86Flags& flags, u32 which) {
   }
   if (family == FlagsKind::ELogic8) return b_.getFalse();
   if (family == FlagsKind::EResult8) return b_.CreateIsNotNull(b_.CreateAnd(b, b_.getInt32(which)));
+  if (family == FlagsKind::EInc8 || family == FlagsKind::EDec8) {
+    if (which == kC) return b;
+    const bool up = family == FlagsKind::EInc8;
+    auto* type = llvm::cast<llvm::IntegerType>(a->getType());
+    const u64 least = u64{1} << (type->getBitWidth() - 1);
+    if (which == kV) return b_.CreateICmpEQ(a, llvm::ConstantInt::get(type, up ? least : least - 1));
+    return b_.CreateICmpEQ(b_.CreateAnd(a, llvm::ConstantInt::get(type, 15)), llvm::ConstantInt::get(type, up ? 0 : 15));
+  }
   const bool sum = family == FlagsKind::EAdd8;
   switch (which) {
     case kC: return sum ? b_.CreateICmpULT(result(), a) : b_.CreateICmpULT(a, b);

@@ -36,6 +36,7 @@ struct RegionSlot {
 /// The kinds that a flags record may have: bit i = FlagsKind i; kUnknownKind: any.
 using FlagsKinds = u32;
 inline constexpr FlagsKinds kUnknownKind = u32{1} << 31;
+static_assert(static_cast<u32>(ir::FlagsKind::EResult64) < 31);
 constexpr FlagsKinds only_kind(ir::FlagsKind kind) { return u32{1} << static_cast<u32>(kind); }
 
 /// What is known where a block begins; found by forward dataflow over the region.
@@ -145,7 +146,7 @@ class RegionLowering {
   struct X86Flags {
     ir::FlagsKind kind;
     LValue a;            // cut to the width
-    LValue b = nullptr;  // so too, or the image (i32) of EResult
+    LValue b = nullptr;  // so too, or the image (i32) of EResult, or the carry (i1) of INC and DEC
   };
   X86Flags x86_flags(ir::FlagsKind kind, LValue a, LValue b);
   LValue x86_flag(const X86Flags& flags, u32 which);

@@ -297,6 +297,8 @@ void RegionLowering::lower(const Inst& inst, ir::Value v) {
     case Op::eflags_add_:
     case Op::eflags_sub_:
     case Op::eflags_logic_:
+    case Op::eflags_inc_:
+    case Op::eflags_dec_:
     case Op::eflags_result_: return;
     case Op::cond_: values_[v] = lower_cond(flags_record(inst.args[0]), static_cast<Cond>(inst.aux)); return;
     case Op::flags_value_: values_[v] = lower_flags_value(flags_record(inst.args[0])); return;

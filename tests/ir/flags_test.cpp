@@ -85,6 +85,24 @@ u64 host_test(T a) {
       : "cc", "memory");
   return flags;
 }
+template <class T>
+u64 host_inc(T a, u32 carry) {
+  u64 flags;
+  asm("leaq -128(%%rsp), %%rsp\n\tbtl $0, %2\n\tinc %1\n\tpushfq\n\tpopq %0\n\tleaq 128(%%rsp), %%rsp"
+      : "=r"(flags), "+r"(a)
+      : "r"(carry)
+      : "cc", "memory");
+  return flags;
+}
+template <class T>
+u64 host_dec(T a, u32 carry) {
+  u64 flags;
+  asm("leaq -128(%%rsp), %%rsp\n\tbtl $0, %2\n\tdec %1\n\tpushfq\n\tpopq %0\n\tleaq 128(%%rsp), %%rsp"
+      : "=r"(flags), "+r"(a)
+      : "r"(carry)
+      : "cc", "memory");
+  return flags;
+}
 /// The sixteen conditions as the host sees them, by the SETcc of their own numbers.
 constexpr Cond kHostConds[16] = {Cond::Vs, Cond::Vc, Cond::Cs, Cond::Cc, Cond::Eq, Cond::Ne, Cond::Be, Cond::Nbe,
                                  Cond::Mi, Cond::Pl, Cond::Pe, Cond::Po, Cond::Lt, Cond::Ge, Cond::Le, Cond::Gt};
@@ -128,6 +146,8 @@ void expect_lowered(Random& random, FlagsKind kind, u64 a, u64 b, u64 eflags, u3
     case FlagsKind::EAdd8: flags = ir.eflags_add(width, x, operand(b, 1)); break;
     case FlagsKind::ESub8: flags = ir.eflags_sub(width, x, operand(b, 1)); break;
     case FlagsKind::ELogic8: flags = ir.eflags_logic(width, x); break;
+    case FlagsKind::EInc8: flags = ir.eflags_inc(width, x, ir.trunc(Type::I1, ir.get_reg(Type::I64, x_offset(1)))); break;
+    case FlagsKind::EDec8: flags = ir.eflags_dec(width, x, ir.trunc(Type::I1, ir.get_reg(Type::I64, x_offset(1)))); break;
     default: flags = ir.eflags_result(width, x, ir.trunc(Type::I32, ir.get_reg(Type::I64, x_offset(1)))); break;
   }
   ir.set_flags(flags);
@@ -161,6 +181,9 @@ void check_x86(Random& random, Width width) {
   check(FlagsKind::EAdd8, b, host_add(x, y), 0, "add");
   check(FlagsKind::ESub8, b, host_sub(x, y), 0, "sub");
   check(FlagsKind::ELogic8, b, host_test(x), kA, "test");  // A is undefined on the host
+  const u32 carry = static_cast<u32>(b) & 1;
+  check(FlagsKind::EInc8, b, host_inc(static_cast<T>(x - 1), carry), 0, "inc");
+  check(FlagsKind::EDec8, b, host_dec(static_cast<T>(x + 1), carry), 0, "dec");
   // A result and the other bits as they stand in an image, against the flags put together by hand.
   u64 eflags = host_test(x) & (1 << 2 | 1 << 6 | 1 << 7);
   eflags |= (b & kC ? 1 : 0) | (b & kV ? 1 << 11 : 0) | (b & kA ? 1 << 4 : 0);

@@ -390,7 +390,7 @@ class Generator {
   Value flags() {
     const Type word = random_.below(2) ? Type::I64 : Type::I32;
     const Width width = word == Type::I64 ? Width::B8 : static_cast<Width>(random_.below(3));
-    switch (random_.below(shape_.floating_point ? 13 : 11)) {
+    switch (random_.below(shape_.floating_point ? 15 : 13)) {
       case 0: return ir_.get_flags();
       case 1: return ir_.flags_add(value(word), value(word));
       case 2: return ir_.flags_sub(value(word), value(word));
@@ -402,7 +402,9 @@ class Generator {
       case 8: return ir_.eflags_sub(width, value(word), value(word));
       case 9: return ir_.eflags_logic(width, value(word));
       case 10: return ir_.eflags_result(width, value(word), random_.below(2) ? value(Type::I32) : carry_image());
-      case 11: {
+      case 11: return ir_.eflags_inc(width, value(word), value(Type::I1));
+      case 12: return ir_.eflags_dec(width, value(word), value(Type::I1));
+      case 13: {
         const Type f = random_.below(2) ? Type::F32 : Type::F64;
         return ir_.eflags_fcmp(value(f), value(f), random_.below(2));
       }

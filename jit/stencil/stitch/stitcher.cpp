@@ -90,6 +90,8 @@ void Stitcher::visit(Value v, const Inst& inst) {
     case Op::eflags_add_:
     case Op::eflags_sub_:
     case Op::eflags_logic_:
+    case Op::eflags_inc_:
+    case Op::eflags_dec_:
     case Op::eflags_result_: values_[v].state = State::Deferred; return;  // for set_flags
     case Op::load_: load(v, inst); return;
     case Op::store_: store(inst); return;

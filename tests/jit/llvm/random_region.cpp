@@ -322,7 +322,7 @@ void RandomRegion::fill_block(Builder& b, const RandomOptions& options) {
     if (options.only != Op::kCount) continue;
     const Type t = below(2) ? Type::I64 : Type::I32;
     const Width width = t == Type::I64 ? Width::B8 : static_cast<Width>(below(3));
-    switch (below(28)) {
+    switch (below(30)) {
       case 0: b.set_flags(b.flags_sub(pick(b, t), pick(b, t))); break;
       case 1: b.set_flags(b.flags_add(pick(b, t), pick(b, t))); break;
       case 2: b.set_flags(b.flags_logic(pick(b, t))); break;
@@ -333,6 +333,8 @@ void RandomRegion::fill_block(Builder& b, const RandomOptions& options) {
       case 7: b.set_flags(b.eflags_add(width, pick(b, t), pick(b, t))); break;
       case 8: b.set_flags(b.eflags_sub(width, pick(b, t), pick(b, t))); break;
       case 9: b.set_flags(b.eflags_logic(width, pick(b, t))); break;
+      case 11: b.set_flags(b.eflags_inc(width, pick(b, t), pick(b, Type::I1))); break;
+      case 12: b.set_flags(b.eflags_dec(width, pick(b, t), pick(b, Type::I1))); break;
       case 10: b.set_flags(b.eflags_result(width, pick(b, t), pick(b, Type::I32))); break;
       default: break;
     }

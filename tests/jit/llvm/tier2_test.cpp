@@ -95,6 +95,8 @@ Value make_flags(Builder& b, FlagsKind kind, Value x, Value y) {
     case FlagsKind::EAdd8: return b.eflags_add(width, a, c);
     case FlagsKind::ESub8: return b.eflags_sub(width, a, c);
     case FlagsKind::ELogic8: return b.eflags_logic(width, a);
+    case FlagsKind::EInc8: return b.eflags_inc(width, a, b.trunc(Type::I1, y));
+    case FlagsKind::EDec8: return b.eflags_dec(width, a, b.trunc(Type::I1, y));
     default: return b.eflags_result(width, a, low(y));
   }
 }
@@ -151,6 +153,7 @@ TEST(Tier2, EveryConditionOfEveryKnownKind) {
 /// Which of two kinds it is shows at run time only; and, in a loop, whether it is one that came from outside.
 TEST(Tier2, FlagsOfOneOfSeveralKinds) {
   const FlagsKind pairs[][2] = {{FlagsKind::ESub32, FlagsKind::EResult32},
+                                {FlagsKind::EInc32, FlagsKind::EDec64},
                                 {FlagsKind::ELogic64, FlagsKind::EAdd8},
                                 {FlagsKind::Image, FlagsKind::ESub16},
                                 {FlagsKind::Sub64, FlagsKind::Add32}};
