@@ -18,12 +18,6 @@ void slow_register(X86State& s, u32 fop) {
   run_on_host(s, fop, nullptr);
 }
 
-void slow_load(X86State& s, u32 fop, u64 offset, const void* operand) {
-  x87_wait(s);
-  record(s, fop, offset);
-  run_on_host(s, fop, const_cast<void*>(operand));
-}
-
 namespace {
 
 void any_register(CpuState* cpu, u32 fop) { slow_register(state_of(cpu), fop); }

@@ -66,13 +66,12 @@ u32 run_on_host(X86State& s, u32 fop, void* operand, u32 eflags = 0);
 
 // For the lifter. All take CpuState* and fop first.
 const ir::Helper* x87_register_helper(u32 fop);                     // void (i32 fop)
-const ir::Helper* x87_load_helper(unsigned opcode, unsigned reg);   // void (i32 fop, i64 offset, i32/i64 value)
+const ir::Helper* x87_load_helper(unsigned opcode, unsigned reg);   // void (i32 fop, i64 offset, i64 address)
 const ir::Helper* x87_store_helper(unsigned opcode, unsigned reg);  // void (i32 fop, i64 offset, i64 address)
-extern const ir::Helper kX87LoadLong;           // void (i32 fop, i64 offset, i64 low, i32 high): FLD m80, FBLD
-const ir::Helper* x87_compare_helper(u32 fop);  // i32 flags image (i32 fop): FCOMI and its kin
-extern const ir::Helper kFcmov;                 // void (i32 fop, i32 whether)
-extern const ir::Helper kFldcw;                 // void (i32 value)
-extern const ir::Helper kFninit;                // void ()
+const ir::Helper* x87_compare_helper(u32 fop);                      // i32 flags image (i32 fop): FCOMI and its kin
+extern const ir::Helper kFcmov;                                     // void (i32 fop, i32 whether)
+extern const ir::Helper kFldcw;                                     // void (i32 value)
+extern const ir::Helper kFninit;                                    // void ()
 /// FLDENV, FNSTENV, FRSTOR, FNSAVE: void (i64 address, i32 operand bytes); FDP and the last opcode are as the image has them.
 extern const ir::Helper kX87State[4];
 

@@ -1,6 +1,7 @@
-// x87 instructions with a memory operand. Loads of up to eight bytes come with the value loaded; stores and everything larger
-// access the guest's memory here, before the state changes.
-#include <utility>
+// x87 instructions with a memory operand. They access it themselves: after the look at pending exceptions (#MF comes before
+// #PF), before the state changes.
+#include <bit>
+#include <type_traits>
 
 #include "frontends/x86/helpers_x87.h"
 #include "frontends/x86/helpers_x87_guest.h"
@@ -67,27 +68,37 @@ inline F80 compute(F80 a, T m, u16& status) {
 }
 
 template <class T>
-T operand_of(u64 value) {
-  T m;
-  std::memcpy(&m, &value, sizeof(T));
-  return m;
+T guest_operand(u64 address) {
+  if constexpr (sizeof(T) == 2) return std::bit_cast<T>(guest_load<u16>(address));
+  else if constexpr (sizeof(T) == 4) return std::bit_cast<T>(guest_load<u32>(address));
+  else return std::bit_cast<T>(guest_load<u64>(address));
+}
+
+/// A load by way of the host.
+void slow_load(X86State& s, u32 fop, u64 offset, u64 address, unsigned bytes) {
+  x87_wait(s);
+  alignas(16) u8 operand[16] = {};
+  copy_from_guest(operand, address, bytes);
+  record(s, fop, offset);
+  run_on_host(s, fop, operand);
 }
 
 template <Arith kOp, class T>
-void arith(CpuState* cpu, u32 fop, u64 offset, u64 value) {
+void arith(CpuState* cpu, u32 fop, u64 offset, u64 address) {
   X86State& s = state_of(cpu);
   constexpr bool kCompare = kOp == kCom || kOp == kComp;
   const unsigned st0 = physical(s, 0);
   if (!all_masked(s) || !full(s, st0)) [[unlikely]]
-    return slow_load(s, fop, offset, &value);
+    return slow_load(s, fop, offset, address, sizeof(T));
+  const T value = guest_operand<T>(address);
   u16 status;
   F80 r;
   {
     const Control control(s);
-    r = compute<kOp>(load80(s.st[st0]), operand_of<T>(value), status);
+    r = compute<kOp>(load80(s.st[st0]), value, status);
   }
   if (!take_status(s, status, kCompare ? kCompareCodes : 0)) [[unlikely]]
-    return slow_load(s, fop, offset, &value);
+    return slow_load(s, fop, offset, address, sizeof(T));
   record(s, fop, offset);
   if constexpr (!kCompare) store80(s.st[st0], r);
   if constexpr (kOp == kComp) pop(s);
@@ -95,25 +106,26 @@ void arith(CpuState* cpu, u32 fop, u64 offset, u64 value) {
 
 /// FLD m32, m64. Denormals and NaNs may raise something; the rest is exact, and normal numbers only need their fields moved.
 template <class T>
-void fld(CpuState* cpu, u32 fop, u64 offset, u64 value) {
+void fld(CpuState* cpu, u32 fop, u64 offset, u64 address) {
   X86State& s = state_of(cpu);
   constexpr unsigned kFraction = sizeof(T) == 4 ? 23 : 52, kSign = 8 * sizeof(T) - 1, kExponentBits = kSign - kFraction;
   constexpr u64 kTopExponent = (u64{1} << kExponentBits) - 1, kRebias = 0x3fff - (kTopExponent >> 1);
+  const unsigned at = below(s);
+  if (!all_masked(s) || full(s, at)) [[unlikely]]
+    return slow_load(s, fop, offset, address, sizeof(T));
+  const auto value = guest_operand<std::conditional_t<sizeof(T) == 4, u32, u64>>(address);
   const u64 exponent = value >> kFraction & kTopExponent, fraction = value & ((u64{1} << kFraction) - 1);
   const u64 sign = (value >> kSign & 1) << 15;
-  const unsigned at = below(s);
   u64 significand = 0, sign_exponent = sign;
   if (exponent - 1 < kTopExponent - 1) [[likely]] {
     significand = u64{1} << 63 | fraction << (63 - kFraction);
     sign_exponent |= exponent + kRebias;
   } else if (fraction != 0) {
-    return slow_load(s, fop, offset, &value);
+    return slow_load(s, fop, offset, address, sizeof(T));
   } else if (exponent != 0) {
     significand = u64{1} << 63;
     sign_exponent |= 0x7fff;
   }
-  if (!all_masked(s) || full(s, at)) [[unlikely]]
-    return slow_load(s, fop, offset, &value);
   record(s, fop, offset);
   put80(s.st[at], significand, sign_exponent);
   s.ftw |= 1u << at;
@@ -122,27 +134,27 @@ void fld(CpuState* cpu, u32 fop, u64 offset, u64 value) {
 }
 
 template <class T>
-void fild(CpuState* cpu, u32 fop, u64 offset, u64 value) {
+void fild(CpuState* cpu, u32 fop, u64 offset, u64 address) {
   X86State& s = state_of(cpu);
   if (!all_masked(s) || full(s, below(s))) [[unlikely]]
-    return slow_load(s, fop, offset, &value);
+    return slow_load(s, fop, offset, address, sizeof(T));
+  const T value = guest_operand<T>(address);
   record(s, fop, offset);
   s.fsw_rest &= ~u32{kFswC1};
-  push(s, operand_of<T>(value));
+  push(s, value);
 }
 
 /// FLD m80, FBLD.
-void load_long(CpuState* cpu, u32 fop, u64 offset, u64 low, u32 high) {
+void load_long(CpuState* cpu, u32 fop, u64 offset, u64 address) {
   X86State& s = state_of(cpu);
+  const unsigned at = below(s);
   const bool bcd = (fop & 0x700) == 0x700;
-  if (bcd || !all_masked(s) || full(s, below(s))) [[unlikely]] {
-    const V128 operand{.d = {low, high & 0xffff}};
-    return slow_load(s, fop, offset, &operand);
-  }
+  if (bcd || !all_masked(s) || full(s, at)) [[unlikely]]
+    return slow_load(s, fop, offset, address, 10);
+  const u64 low = guest_load<u64>(address), high = guest_load<u16>(address + 8);
   record(s, fop, offset);
   s.fsw_rest &= ~u32{kFswC1};
-  const unsigned at = below(s);
-  put80(s.st[at], low, high & 0xffff);
+  put80(s.st[at], low, high);
   s.ftw |= 1u << at;
   set_top(s, at);
 }
@@ -167,6 +179,7 @@ void slow_store(X86State& s, u32 fop, u64 offset, u64 address, unsigned bytes) {
     }
   };
   x87_wait(s);
+  probe_guest_write(address, bytes);  // #PF comes first, even if nothing will be stored
   const Stack before = Stack::of(s);
   alignas(16) u8 operand[16] = {};
   run_on_host(s, fop, operand);
@@ -259,8 +272,9 @@ struct MemoryHelper {
   Helper helper;
 };
 template <class F>
-MemoryHelper load_helper(u8 opcode, u8 reg, const char* name, Type value, F* function) {
-  return {opcode, reg, {name, address_of(function), Type::Void, {Type::I32, Type::I64, value}, kX87Effects}};
+MemoryHelper load_helper(u8 opcode, u8 reg, const char* name, F* function) {
+  return {
+      opcode, reg, {name, address_of(function), Type::Void, {Type::I32, Type::I64, Type::I64}, kX87Effects | ir::READS_MEM}};
 }
 template <class F>
 MemoryHelper store_helper(u8 opcode, u8 reg, const char* name, F* function) {
@@ -268,43 +282,45 @@ MemoryHelper store_helper(u8 opcode, u8 reg, const char* name, F* function) {
 }
 
 const MemoryHelper kLoads[] = {
-    load_helper(0xd8, 0, "x87_fadd_m32", Type::I32, arith<kAdd, float>),
-    load_helper(0xd8, 1, "x87_fmul_m32", Type::I32, arith<kMul, float>),
-    load_helper(0xd8, 2, "x87_fcom_m32", Type::I32, arith<kCom, float>),
-    load_helper(0xd8, 3, "x87_fcomp_m32", Type::I32, arith<kComp, float>),
-    load_helper(0xd8, 4, "x87_fsub_m32", Type::I32, arith<kSub, float>),
-    load_helper(0xd8, 5, "x87_fsubr_m32", Type::I32, arith<kSubr, float>),
-    load_helper(0xd8, 6, "x87_fdiv_m32", Type::I32, arith<kDiv, float>),
-    load_helper(0xd8, 7, "x87_fdivr_m32", Type::I32, arith<kDivr, float>),
-    load_helper(0xd9, 0, "x87_fld_m32", Type::I32, fld<float>),
-    load_helper(0xda, 0, "x87_fiadd_m32", Type::I32, arith<kAdd, s32>),
-    load_helper(0xda, 1, "x87_fimul_m32", Type::I32, arith<kMul, s32>),
-    load_helper(0xda, 2, "x87_ficom_m32", Type::I32, arith<kCom, s32>),
-    load_helper(0xda, 3, "x87_ficomp_m32", Type::I32, arith<kComp, s32>),
-    load_helper(0xda, 4, "x87_fisub_m32", Type::I32, arith<kSub, s32>),
-    load_helper(0xda, 5, "x87_fisubr_m32", Type::I32, arith<kSubr, s32>),
-    load_helper(0xda, 6, "x87_fidiv_m32", Type::I32, arith<kDiv, s32>),
-    load_helper(0xda, 7, "x87_fidivr_m32", Type::I32, arith<kDivr, s32>),
-    load_helper(0xdb, 0, "x87_fild_m32", Type::I32, fild<s32>),
-    load_helper(0xdc, 0, "x87_fadd_m64", Type::I64, arith<kAdd, double>),
-    load_helper(0xdc, 1, "x87_fmul_m64", Type::I64, arith<kMul, double>),
-    load_helper(0xdc, 2, "x87_fcom_m64", Type::I64, arith<kCom, double>),
-    load_helper(0xdc, 3, "x87_fcomp_m64", Type::I64, arith<kComp, double>),
-    load_helper(0xdc, 4, "x87_fsub_m64", Type::I64, arith<kSub, double>),
-    load_helper(0xdc, 5, "x87_fsubr_m64", Type::I64, arith<kSubr, double>),
-    load_helper(0xdc, 6, "x87_fdiv_m64", Type::I64, arith<kDiv, double>),
-    load_helper(0xdc, 7, "x87_fdivr_m64", Type::I64, arith<kDivr, double>),
-    load_helper(0xdd, 0, "x87_fld_m64", Type::I64, fld<double>),
-    load_helper(0xde, 0, "x87_fiadd_m16", Type::I32, arith<kAdd, s16>),
-    load_helper(0xde, 1, "x87_fimul_m16", Type::I32, arith<kMul, s16>),
-    load_helper(0xde, 2, "x87_ficom_m16", Type::I32, arith<kCom, s16>),
-    load_helper(0xde, 3, "x87_ficomp_m16", Type::I32, arith<kComp, s16>),
-    load_helper(0xde, 4, "x87_fisub_m16", Type::I32, arith<kSub, s16>),
-    load_helper(0xde, 5, "x87_fisubr_m16", Type::I32, arith<kSubr, s16>),
-    load_helper(0xde, 6, "x87_fidiv_m16", Type::I32, arith<kDiv, s16>),
-    load_helper(0xde, 7, "x87_fidivr_m16", Type::I32, arith<kDivr, s16>),
-    load_helper(0xdf, 0, "x87_fild_m16", Type::I32, fild<s16>),
-    load_helper(0xdf, 5, "x87_fild_m64", Type::I64, fild<s64>),
+    load_helper(0xd8, 0, "x87_fadd_m32", arith<kAdd, float>),
+    load_helper(0xd8, 1, "x87_fmul_m32", arith<kMul, float>),
+    load_helper(0xd8, 2, "x87_fcom_m32", arith<kCom, float>),
+    load_helper(0xd8, 3, "x87_fcomp_m32", arith<kComp, float>),
+    load_helper(0xd8, 4, "x87_fsub_m32", arith<kSub, float>),
+    load_helper(0xd8, 5, "x87_fsubr_m32", arith<kSubr, float>),
+    load_helper(0xd8, 6, "x87_fdiv_m32", arith<kDiv, float>),
+    load_helper(0xd8, 7, "x87_fdivr_m32", arith<kDivr, float>),
+    load_helper(0xd9, 0, "x87_fld_m32", fld<float>),
+    load_helper(0xda, 0, "x87_fiadd_m32", arith<kAdd, s32>),
+    load_helper(0xda, 1, "x87_fimul_m32", arith<kMul, s32>),
+    load_helper(0xda, 2, "x87_ficom_m32", arith<kCom, s32>),
+    load_helper(0xda, 3, "x87_ficomp_m32", arith<kComp, s32>),
+    load_helper(0xda, 4, "x87_fisub_m32", arith<kSub, s32>),
+    load_helper(0xda, 5, "x87_fisubr_m32", arith<kSubr, s32>),
+    load_helper(0xda, 6, "x87_fidiv_m32", arith<kDiv, s32>),
+    load_helper(0xda, 7, "x87_fidivr_m32", arith<kDivr, s32>),
+    load_helper(0xdb, 0, "x87_fild_m32", fild<s32>),
+    load_helper(0xdb, 5, "x87_fld_m80", load_long),
+    load_helper(0xdc, 0, "x87_fadd_m64", arith<kAdd, double>),
+    load_helper(0xdc, 1, "x87_fmul_m64", arith<kMul, double>),
+    load_helper(0xdc, 2, "x87_fcom_m64", arith<kCom, double>),
+    load_helper(0xdc, 3, "x87_fcomp_m64", arith<kComp, double>),
+    load_helper(0xdc, 4, "x87_fsub_m64", arith<kSub, double>),
+    load_helper(0xdc, 5, "x87_fsubr_m64", arith<kSubr, double>),
+    load_helper(0xdc, 6, "x87_fdiv_m64", arith<kDiv, double>),
+    load_helper(0xdc, 7, "x87_fdivr_m64", arith<kDivr, double>),
+    load_helper(0xdd, 0, "x87_fld_m64", fld<double>),
+    load_helper(0xde, 0, "x87_fiadd_m16", arith<kAdd, s16>),
+    load_helper(0xde, 1, "x87_fimul_m16", arith<kMul, s16>),
+    load_helper(0xde, 2, "x87_ficom_m16", arith<kCom, s16>),
+    load_helper(0xde, 3, "x87_ficomp_m16", arith<kComp, s16>),
+    load_helper(0xde, 4, "x87_fisub_m16", arith<kSub, s16>),
+    load_helper(0xde, 5, "x87_fisubr_m16", arith<kSubr, s16>),
+    load_helper(0xde, 6, "x87_fidiv_m16", arith<kDiv, s16>),
+    load_helper(0xde, 7, "x87_fidivr_m16", arith<kDivr, s16>),
+    load_helper(0xdf, 0, "x87_fild_m16", fild<s16>),
+    load_helper(0xdf, 4, "x87_fbld", load_long),
+    load_helper(0xdf, 5, "x87_fild_m64", fild<s64>),
 };
 const MemoryHelper kStores[] = {
     store_helper(0xd9, 2, "x87_fst_m32", store<Store::Float, u32, false>),
@@ -336,10 +352,4 @@ const Helper* x87_store_helper(unsigned opcode, unsigned reg) {
     if (h.opcode == opcode && h.reg == reg) return &h.helper;
   return nullptr;
 }
-const Helper kX87LoadLong = {"x87_load_long",
-                             x87::address_of(x87::load_long),
-                             Type::Void,
-                             {Type::I32, Type::I64, Type::I64, Type::I32},
-                             x87::kX87Effects};
-
 }  // namespace kiln::x86

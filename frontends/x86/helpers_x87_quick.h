@@ -91,7 +91,6 @@ inline void push(X86State& s, F80 value) {
 
 /// The general way: pending exceptions first, then the host with everything.
 void slow_register(X86State& s, u32 fop);
-void slow_load(X86State& s, u32 fop, u64 offset, const void* operand);
 
 template <class F>
 const void* address_of(F* function) {

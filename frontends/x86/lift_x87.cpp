@@ -49,20 +49,7 @@ Lift lift_x87_register(Lifter& l, const Insn& i) {
 Lift lift_x87_load(Lifter& l, const Insn& i) {
   l.mmx_known = 0;
   const Value offset = offset_of(l, i);
-  const Value value = l.read(i, 0);
-  l.ir.call(*x87_load_helper(i.row->opcode, i.modrm >> 3 & 7), {l.ir.i32(memory_fop(i)), offset, value});
-  return Lift::Next;
-}
-
-Lift lift_x87_load_long(Lifter& l, const Insn& i) {
-  l.mmx_known = 0;
-  const Value offset = offset_of(l, i);
-  Place p = l.address(i);
-  const Value low = l.load(p, 8);
-  if (i.address_bytes == 8) p.disp += 8;
-  else p.address = l.ir.add(p.address, l.ir.i64(8));
-  const Value high = l.load(p, 2);
-  l.ir.call(kX87LoadLong, {l.ir.i32(memory_fop(i)), offset, low, high});
+  l.ir.call(*x87_load_helper(i.row->opcode, i.modrm >> 3 & 7), {l.ir.i32(memory_fop(i)), offset, linear_of(l, i)});
   return Lift::Next;
 }
 
@@ -99,8 +86,8 @@ Lift lift_fcomi(Lifter& l, const Insn& i) {
 
 Lift lift_fldcw(Lifter& l, const Insn& i) {
   l.mmx_known = 0;
-  const Value value = l.read_zext(i, 0);
   x87_pending_check(l);
+  const Value value = l.read_zext(i, 0);
   l.ir.call(kFldcw, {value});
   return Lift::Next;
 }
