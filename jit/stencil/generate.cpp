@@ -131,7 +131,7 @@ void add_stencil(Out& out, LLVMDisasmContextRef disassembler, Object& object, co
     }
   }
   std::string text;
-  unsigned count = 0;
+  unsigned count = 0, colds = 0;
   for (const Found& f : found) {
     const char* hole = nullptr;
     int64_t addend = f.addend;
@@ -150,7 +150,7 @@ void add_stencil(Out& out, LLVMDisasmContextRef disassembler, Object& object, co
     else if (f.target == "HOLE_8" && f.type == ELF::R_X86_64_8) hole = "Imm8";
     else if (f.target == "HOLE_64" && f.type == ELF::R_X86_64_64) hole = addend == 1 ? "Imm64b" : "Imm64", addend = 0;
     else if (f.target == "HOLE_TAKEN" && relative) hole = "Taken", addend += 4;
-    else if (f.target == "HOLE_COLD" && relative) hole = "Cold", addend += 4;
+    else if (f.target == "HOLE_COLD" && relative) hole = "Cold", addend += 4, ++colds;
     else if (relative) {
       const auto where = take(f.symbol.getSection());
       const bool known = where != object.file->section_end();
@@ -184,6 +184,8 @@ void add_stencil(Out& out, LLVMDisasmContextRef disassembler, Object& object, co
         "{" + std::to_string(f.offset) + ",H::" + hole + "," + std::to_string(addend) + "," + std::to_string(constant) + "},";
     ++count;
   }
+  // The stitcher patches one: the second would lead anywhere.
+  if (colds > 1) complain("%s: %u cold exits", family.c_str(), colds);
   unsigned index = 0;
   if (count) {
     const auto [it, fresh] = out.relocation_index.try_emplace(text, out.relocation_count);

@@ -1,0 +1,2 @@
+// The same code in 32 bits.
+#include "../x86_64/changed_code.c"
