@@ -119,9 +119,21 @@ void argument(const Call& call, unsigned n, std::string& out) {
       else number(out, "%#lx", v);
       break;
     }
+    case '0': out += '0'; break;
+    case 'Q': number(out, "%ld", v); break;
+    case 'N':
     case 'T': {
       s64 t[2];
-      if (v && call.memory.read(v, t)) {
+      s32 narrow[2];
+      bool ok = v != 0;
+      if (ok && call.row.args[n] == 'T' && call.abi.guest->pointer_bits == 32) {
+        ok = call.memory.read(v, narrow);
+        t[0] = narrow[0];
+        t[1] = narrow[1];
+      } else {
+        ok = ok && call.memory.read(v, t);
+      }
+      if (ok) {
         number(out, "{%ld.", static_cast<u64>(t[0]));
         number(out, "%09ld}", static_cast<u64>(t[1]));
       } else {

@@ -81,7 +81,8 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
     if (!id && id.error() == "not an ELF program") return -ENOEXEC;
     const GuestAbi* abi = id ? find_abi(id->machine, id->elf_class, id->data) : nullptr;
     // The host's own program, called by a guest of another kind and not part of its system, has nothing to gain from Kiln.
-    const bool hosts = id && id->machine == kHostElfMachine && process.abi->elf_machine != kHostElfMachine &&
+    // A script that Kiln itself was given has no guest yet.
+    const bool hosts = id && id->machine == kHostElfMachine && process.abi && process.abi->elf_machine != kHostElfMachine &&
                        guest_view(process, path) == path;
     if (!abi || hosts) {
       if (id && id->machine != kHostElfMachine) return -ENOEXEC;
