@@ -108,7 +108,7 @@ Lift lift_vmaskmov_store(Lifter& l, const Insn& i) {
 
 // param: bit 0 the index has 64 bits, bit 1 the elements.
 Lift lift_vgather(Lifter& l, const Insn& i) {
-  if ((i.modrm & 7) != 4) return Lift::Undefined;  // no SIB
+  if ((i.modrm & 7) != 4 || i.mem.address_bytes == 2) return Lift::Undefined;  // no SIB
   GatherShape shape{i.op[0].reg, static_cast<u8>(i.mem.index), i.op[2].reg};
   if (shape.destination == shape.index || shape.destination == shape.mask || shape.index == shape.mask) return Lift::Undefined;
   shape.index64 = (i.param & 1) != 0;

@@ -21,7 +21,32 @@ const char* two_operands(Op op) {
     default: return nullptr;
   }
 }
+const char* scalar_operation(Op op) {
+  switch (op) {
+    case Op::fsub_: return "vsub";
+    case Op::fdiv_: return "vdiv";
+    case Op::fadd_:
+    case Op::fmul_:
+    case Op::fmin_:
+    case Op::fmax_: return two_operands(op);
+    default: return nullptr;
+  }
+}
 }  // namespace
+
+/// `a` op b where a is the low lane of a vector: the instruction works in the whole register and leaves the lanes above, which
+/// is what the guest's does too. Inserting the result into that vector again (lower_vector) then costs nothing.
+llvm::Value* RegionLowering::lower_scalar_in_vector(const Inst& inst, const char* mnemonic) {
+  const Inst& maker = (*block_)[inst.args[0]];
+  if (maker.op != Op::v_to_f_) return nullptr;
+  const bool is64 = inst.type == Type::F64;
+  auto* type = llvm::FixedVectorType::get(llvm_type(inst.type), is64 ? 2 : 4);
+  const std::string text = std::string(mnemonic) + (is64 ? "sd" : "ss") + " $2, $1, $0";
+  LValue whole = strict_asm(text.c_str(), "=x,x,x", type, {b_.CreateBitCast(arg(maker, 0), type), arg(inst, 1)});
+  LValue scalar = b_.CreateExtractElement(whole, u64{0});
+  scalar_in_vector_[scalar] = whole;
+  return scalar;
+}
 
 llvm::Value* RegionLowering::lower_float_x86(const Inst& inst) {
   const FpOp f = FpOp::unpack(inst.aux);
@@ -30,6 +55,8 @@ llvm::Value* RegionLowering::lower_float_x86(const Inst& inst) {
   const auto operand = [&](unsigned i) { return vector ? b_.CreateBitCast(arg(inst, i), type) : arg(inst, i); };
   const auto result = [&](LValue r) { return vector ? b_.CreateBitCast(r, llvm_type(Type::V128)) : r; };
   const auto suffix = [&](bool is64) { return std::string(vector ? "p" : "s") + (is64 ? "d" : "s"); };
+  if (const char* mnemonic = scalar_operation(inst.op))
+    if (LValue scalar = lower_scalar_in_vector(inst, mnemonic)) return scalar;
   if (const char* mnemonic = two_operands(inst.op)) {
     const std::string text = mnemonic + suffix(type->getScalarSizeInBits() == 64) + " $2, $1, $0";
     return result(strict_asm(text.c_str(), "=x,x,x", type, {operand(0), operand(1)}));

@@ -112,6 +112,15 @@ llvm::Value* RegionLowering::lower_vector(const Inst& inst) {
     case Op::v_extract_: return b_.CreateZExtOrTrunc(b_.CreateExtractElement(lanes(0), inst.imm), llvm_type(inst.type));
     case Op::v_insert_: return done(b_.CreateInsertElement(lanes(0), b_.CreateTrunc(raw(1), lane_type), inst.imm));
     case Op::v_insert_lane_:
+      if (const Inst& low = (*block_)[inst.args[1]]; low.op == Op::f_to_v_ && inst.imm == 0 && inst.imm2 == 0) {
+        const auto whole = scalar_in_vector_.find(arg(low, 0));
+        if (whole != scalar_in_vector_.end()) {
+          const Inst& operation = (*block_)[low.args[0]];
+          if (operation.args[0] != kNoValue && (*block_)[operation.args[0]].op == Op::v_to_f_ &&
+              arg((*block_)[operation.args[0]], 0) == raw(0) && type_bits(operation.type) == bits)
+            return done(whole->second);
+        }
+      }
       return shuffle([&](unsigned i) { return i == inst.imm ? count + static_cast<unsigned>(inst.imm2) : i; });
     case Op::v_widen_lo_s_: return widen(false, true);
     case Op::v_widen_lo_u_: return widen(false, false);

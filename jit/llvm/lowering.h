@@ -221,6 +221,7 @@ class RegionLowering {
   LValue truncate_to_int(LValue a, llvm::Type* type);
   LValue lower_f_to_int(const ir::Inst& inst, LValue a);
   LValue lower_min_max(const ir::Inst& inst, LValue a, LValue b);
+  LValue lower_scalar_in_vector(const ir::Inst& inst, const char* mnemonic);
   LValue lower_float_x86(const ir::Inst& inst);  // lower_float_x86.cpp: NanRule::X86, what the generic code does otherwise
   LValue lower_v_int_to_f(const ir::Inst& inst, llvm::FixedVectorType* type);
 
@@ -259,6 +260,7 @@ class RegionLowering {
   llvm::BasicBlock* segment_tail_ = nullptr;
   SlotSet segment_stable_;  // dirty, and written by nobody before the segment's last access
   llvm::AllocaInst* eval_buffer_ = nullptr;
+  std::map<llvm::Value*, LValue> scalar_in_vector_;  // x86 scalar result -> the register it was computed in
   std::vector<PendingNan> pending_nans_;
   std::vector<LateWrite> late_writes_;
 };

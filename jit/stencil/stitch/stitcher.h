@@ -219,6 +219,7 @@ class Stitcher {
 
   // --- vector.cpp, float.cpp
   bool vector(Value v, const Inst& inst);
+  bool keeps_upper_lanes(const Inst& insert);
   bool floating(Value v, const Inst& inst);
   bool floating_x86(Value v, const Inst& inst);  // float_x86.cpp: NanRule::X86, the bare instruction
 

@@ -7,6 +7,27 @@ namespace {
 constexpr u32 vv(u32 family, u8 d, u8 a) { return family + d * kVecRegs + a; }
 }  // namespace
 
+/// x86's scalar arithmetic: a result of `a` op b inserted into the low lane of `a`. The stencil has worked in a copy of the
+/// register of `a`, so that the lanes above stand where they should already.
+bool Stitcher::keeps_upper_lanes(const Inst& insert) {
+  const Value b = insert.args[1];
+  if (insert.imm != 0 || insert.imm2 != 0) return false;
+  const Value f = root(deferred(b, Op::f_to_v_) ? (*block_)[root(b)].args[0] : b);
+  const ValueState& s = values_[f];
+  if (s.state != State::Normal || s.home != 0 || f >= block_->insts.size() || ir::type_bits(s.type) != (8u << insert.lane))
+    return false;
+  const Inst& maker = (*block_)[f];
+  switch (maker.op) {
+    case Op::fadd_:
+    case Op::fsub_:
+    case Op::fmul_:
+    case Op::fdiv_:
+    case Op::fmin_:
+    case Op::fmax_: return ir::FpOp::unpack(maker.aux).nan == ir::NanRule::X86 && root(maker.args[0]) == root(insert.args[0]);
+    default: return false;
+  }
+}
+
 bool Stitcher::vector(Value v, const Inst& inst) {
   const unsigned lane = inst.lane;
   const auto finish = [&](u8 d) {
@@ -147,6 +168,12 @@ bool Stitcher::vector(Value v, const Inst& inst) {
       return finish(d);
     }
     case Op::v_insert_lane_: {
+      if (keeps_upper_lanes(inst)) {
+        const Value b = inst.args[1];
+        alias(v, deferred(b, Op::f_to_v_) ? (*block_)[root(b)].args[0] : b);
+        done_all(inst);
+        return true;
+      }
       if (lane >= 2) {
         // The low lane of a scalar result is taken from its register, whatever stands above.
         Value b = inst.args[1];
