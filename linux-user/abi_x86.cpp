@@ -213,7 +213,8 @@ void x86_clear_fpstate(X86State& s) {
   std::memset(s.ymm_high, 0, sizeof s.ymm_high);
   std::memset(s.st, 0, sizeof s.st);
   s.fcw = 0x37f;
-  s.fsw_rest = s.ftop = s.ftw = s.fop = s.fcs = s.fds = 0;
+  x86::set_fsw(s, 0);
+  s.ftw = s.fop = s.fcs = s.fds = 0;
   s.fip = s.fdp = 0;
   x86::set_mxcsr(s, 0x1f80);
 }

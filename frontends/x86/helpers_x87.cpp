@@ -22,22 +22,6 @@ namespace {
 
 void any_register(CpuState* cpu, u32 fop) { slow_register(state_of(cpu), fop); }
 
-/// ModRM.reg's numbers of the arithmetic opcodes.
-enum Arith : u8 { kAdd = 0, kMul = 1, kSub = 4, kSubr = 5, kDiv = 6, kDivr = 7 };
-
-/// a op b, and the host's status word.
-template <Arith kOp>
-inline F80 compute(F80 a, F80 b, u16& status) {
-  F80 r;
-  if constexpr (kOp == kAdd) asm volatile("fadd %%st(1), %%st\n fnstsw %1" : "=t"(r), "=a"(status) : "0"(a), "u"(b));
-  if constexpr (kOp == kMul) asm volatile("fmul %%st(1), %%st\n fnstsw %1" : "=t"(r), "=a"(status) : "0"(a), "u"(b));
-  if constexpr (kOp == kSub) asm volatile("fsub %%st(1), %%st\n fnstsw %1" : "=t"(r), "=a"(status) : "0"(a), "u"(b));
-  if constexpr (kOp == kSubr) asm volatile("fsubr %%st(1), %%st\n fnstsw %1" : "=t"(r), "=a"(status) : "0"(a), "u"(b));
-  if constexpr (kOp == kDiv) asm volatile("fdiv %%st(1), %%st\n fnstsw %1" : "=t"(r), "=a"(status) : "0"(a), "u"(b));
-  if constexpr (kOp == kDivr) asm volatile("fdivr %%st(1), %%st\n fnstsw %1" : "=t"(r), "=a"(status) : "0"(a), "u"(b));
-  return r;
-}
-
 /// ST(0) or ST(i) op= the other. Which of the two is called `a` matters for the result only in subtraction and division: x87
 /// chooses between NaNs by their significands.
 template <Arith kOp, bool kToSti, bool kPop>
@@ -47,6 +31,11 @@ void arith(CpuState* cpu, u32 fop) {
   const unsigned to = kToSti ? sti : st0, from = kToSti ? st0 : sti;
   if (!all_masked(s) || !full(s, st0) || !full(s, sti)) [[unlikely]]
     return slow_register(s, fop);
+  if (arith_on_normals<kOp>(s, s.st[to], s.st[from].d[0], static_cast<const volatile V128&>(s.st[from]).h[4])) [[likely]] {
+    record(s, fop);
+    if constexpr (kPop) pop(s);
+    return;
+  }
   u16 status;
   F80 r;
   {
@@ -129,7 +118,7 @@ void fld_sti(CpuState* cpu, u32 fop) {
   record(s, fop);
   copy80(s.st[to], s.st[sti]);
   s.ftw |= 1u << to;
-  s.fsw_rest &= ~u32{kFswC1};
+  clear_c1(s);
   set_top(s, to);
 }
 
@@ -142,7 +131,7 @@ void fst_sti(CpuState* cpu, u32 fop) {
   record(s, fop);
   copy80(s.st[sti], s.st[st0]);
   s.ftw |= 1u << sti;
-  s.fsw_rest &= ~u32{kFswC1};
+  clear_c1(s);
   if constexpr (kPops == 1) pop(s);
 }
 
@@ -155,7 +144,7 @@ void fxch(CpuState* cpu, u32 fop) {
   const u64 significand = s.st[st0].d[0], sign_exponent = s.st[st0].h[4];
   copy80(s.st[st0], s.st[sti]);
   put80(s.st[sti], significand, sign_exponent);
-  s.fsw_rest &= ~u32{kFswC1};
+  clear_c1(s);
 }
 
 /// FCHS, FABS: the sign bit, whatever the rest is.
@@ -166,7 +155,7 @@ void sign(CpuState* cpu, u32 fop) {
   if (!all_masked(s) || !full(s, st0)) [[unlikely]]
     return slow_register(s, fop);
   record(s, fop);
-  s.fsw_rest &= ~u32{kFswC1};
+  clear_c1(s);
   if constexpr (kClear) s.st[st0].h[4] &= 0x7fff;
   else s.st[st0].h[4] ^= 0x8000;
 }
@@ -181,7 +170,7 @@ void fld_constant(CpuState* cpu, u32 fop) {
   record(s, fop);
   put80(s.st[to], kSignificand, kExponent);
   s.ftw |= 1u << to;
-  s.fsw_rest &= ~u32{kFswC1};
+  clear_c1(s);
   set_top(s, to);
 }
 

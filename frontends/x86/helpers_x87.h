@@ -7,8 +7,11 @@
 //     clearing them costs more than everything else, so the question is asked again where it is answered exactly).
 // run_on_host() loads the guest's whole x87 state (FRSTOR), runs the instruction's own bytes and takes everything back
 // (FNSAVE): x87 exceptions wait for the next waiting instruction, so even unmasked ones are simply there in the image.
-// Invariants: (1) outside a helper the host's stack is empty and its control word kHostControl; (2) a helper that can fault has
-// not changed the state before its last access; (3) FSW.ES says whether FSW has a flag that FCW does not mask.
+// C1, which says whether the last result was rounded up, is worked out when somebody looks: reading the host's status word
+// takes longer than the operation. An operation on normal numbers with a result that is far from the range's ends can raise
+// Precision only; if FSW shows that already, the operands are kept (X86State::c1_op) and nothing is read. Invariants: (1)
+// outside a helper the host's stack is empty and its control word kHostControl; (2) a helper that can fault has not changed the
+// state before its last access; (3) FSW.ES says whether FSW has a flag that FCW does not mask.
 #pragma once
 #include "frontends/x86/x86_state.h"
 #include "ir/block.h"
@@ -44,7 +47,10 @@ inline V128& x87_st(X86State& s, unsigned i) { return s.st[(x87_top(s) + i) & 7]
 inline void x87_update_es(X86State& s) {
   s.fsw_rest = s.fsw_rest & ~s.fcw & kFswExceptions ? s.fsw_rest | kFswEs | kFswBusy : s.fsw_rest & ~u32{kFswEs | kFswBusy};
 }
+/// Works C1 out.
+void x87_settle(X86State& s);
 inline void x87_set_control(X86State& s, u32 fcw) {
+  x87_settle(s);  // under the control word that the operation had
   s.fcw = (fcw & 0x1f3f) | 0x40;
   x87_update_es(s);
 }
@@ -69,6 +75,7 @@ const ir::Helper* x87_register_helper(u32 fop);                     // void (i32
 const ir::Helper* x87_load_helper(unsigned opcode, unsigned reg);   // void (i32 fop, i64 offset, i64 address)
 const ir::Helper* x87_store_helper(unsigned opcode, unsigned reg);  // void (i32 fop, i64 offset, i64 address)
 const ir::Helper* x87_compare_helper(u32 fop);                      // i32 flags image (i32 fop): FCOMI and its kin
+extern const ir::Helper kFnstsw;                                    // i32 ()
 extern const ir::Helper kFcmov;                                     // void (i32 fop, i32 whether)
 extern const ir::Helper kFldcw;                                     // void (i32 value)
 extern const ir::Helper kFninit;                                    // void ()

@@ -89,6 +89,7 @@ void fnsave(CpuState* cpu, u64 address, u32 operand_bytes) {
   x87_reset(s);
 }
 void fldcw(CpuState* cpu, u32 value) { x87_set_control(state_of(cpu), value); }
+u32 fnstsw(CpuState* cpu) { return fsw_of(state_of(cpu)); }
 void fninit(CpuState* cpu) { x87_reset(state_of(cpu)); }
 
 template <class F>
@@ -101,6 +102,7 @@ Helper state_helper(const char* name, F* function, u32 effects) {
 
 const Helper kFldcw = {"x87_fldcw", x87::address_of(x87::fldcw), Type::Void, {Type::I32}, ir::READS_STATE | ir::WRITES_STATE};
 const Helper kFninit = {"x87_fninit", x87::address_of(x87::fninit), Type::Void, {}, ir::READS_STATE | ir::WRITES_STATE};
+const Helper kFnstsw = {"x87_fnstsw", x87::address_of(x87::fnstsw), Type::I32, {}, ir::READS_STATE};
 const Helper kX87State[4] = {
     x87::state_helper("x87_fldenv", x87::fldenv, 0), x87::state_helper("x87_fnstenv", x87::fnstenv, ir::WRITES_MEM),
     x87::state_helper("x87_frstor", x87::frstor, 0), x87::state_helper("x87_fnsave", x87::fnsave, ir::WRITES_MEM)};

@@ -1,5 +1,6 @@
 // run_on_host(): any x87 instruction with the guest's whole state, exactly as the silicon does it.
 #include "frontends/x86/helpers_x87.h"
+#include "frontends/x86/helpers_x87_quick.h"
 
 namespace kiln::x86 {
 namespace {
@@ -76,8 +77,35 @@ u32 x87_tag_word(const X86State& s) {
 
 void x87_reset(X86State& s) {
   s.fcw = kFcwReset;
-  s.fsw_rest = s.ftop = s.ftw = s.fop = 0;
+  s.ftw = s.fop = 0;
+  set_fsw(s, 0);
   s.fip = s.fdp = s.fcs = s.fds = 0;
+}
+
+namespace {
+u32 status_of(const X86State& s) {
+  using namespace x87;
+  const F80 a = load80(s.c1_operands[0]), b = load80(s.c1_operands[1]);
+  const Control control(s);
+  u16 status = 0;
+  switch (s.c1_op - 1) {
+    case kAdd: compute<kAdd>(a, b, status); break;
+    case kMul: compute<kMul>(a, b, status); break;
+    case kSub: compute<kSub>(a, b, status); break;
+    case kSubr: compute<kSubr>(a, b, status); break;
+    case kDiv: compute<kDiv>(a, b, status); break;
+    default: compute<kDivr>(a, b, status); break;
+  }
+  return status;
+}
+}  // namespace
+
+u32 fsw_of(const X86State& s) {
+  const u32 rest = s.c1_op == 0 ? s.fsw_rest : (s.fsw_rest & ~u32{kFswC1}) | (status_of(s) & kFswC1);
+  return rest | s.ftop << 11;
+}
+void x87_settle(X86State& s) {
+  if (s.c1_op != 0) set_fsw(s, fsw_of(s));
 }
 
 u32 run_on_host(X86State& s, u32 fop, void* operand, u32 eflags) {

@@ -49,8 +49,6 @@ void unary_op(CpuState* cpu, u32 fop) {
   store80(s.st[st0], r);
 }
 
-bool is_normal(const V128& v) { return ((v.h[4] + 1) & 0x7fff) > 1 && v.d[0] >> 63 != 0; }
-
 template <u8 kModrm, u32 kCodes, bool kPop>
 void binary_op(CpuState* cpu, u32 fop) {
   X86State& s = state_of(cpu);
@@ -110,7 +108,7 @@ void fld_rounded(CpuState* cpu, u32 fop) {
     if constexpr (kModrm == 0xec) asm volatile("fldlg2" : "=t"(r));
     if constexpr (kModrm == 0xed) asm volatile("fldln2" : "=t"(r));
   }
-  s.fsw_rest &= ~u32{kFswC1};
+  clear_c1(s);
   push(s, r);
 }
 
@@ -133,7 +131,8 @@ void fxam(CpuState* cpu, u32 fop) {
     return slow_register(s, fop);
   u16 status;
   asm volatile("fxam\n fnstsw %0" : "=a"(status) : "t"(load80(s.st[st0])));
-  s.fsw_rest = (s.fsw_rest & ~u32{kCompareCodes | kFswC1}) | (status & (kCompareCodes | kFswC1));
+  set_c1(s, 0);
+  s.fsw_rest = (s.fsw_rest & ~u32{kCompareCodes}) | (status & (kCompareCodes | kFswC1));
   record(s, fop);
 }
 

@@ -16,12 +16,9 @@ using ir::Type;
 namespace x87 {
 namespace {
 
-/// ModRM.reg's numbers of the arithmetic opcodes.
-enum Arith : u8 { kAdd = 0, kMul = 1, kCom = 2, kComp = 3, kSub = 4, kSubr = 5, kDiv = 6, kDivr = 7 };
-
 /// a op memory, and the host's status word. T: float, double.
 template <Arith kOp, class T>
-inline F80 compute(F80 a, T m, u16& status) {
+inline F80 compute_memory(F80 a, T m, u16& status) {
   F80 r = a;
   if constexpr (sizeof(T) == 4) {
     if constexpr (kOp == kAdd) asm volatile("fadds %2\n fnstsw %1" : "+t"(r), "=a"(status) : "m"(m));
@@ -45,7 +42,7 @@ inline F80 compute(F80 a, T m, u16& status) {
 /// T: s16, s32.
 template <Arith kOp, class T>
   requires std::is_integral_v<T>
-inline F80 compute(F80 a, T m, u16& status) {
+inline F80 compute_memory(F80 a, T m, u16& status) {
   F80 r = a;
   if constexpr (sizeof(T) == 2) {
     if constexpr (kOp == kAdd) asm volatile("fiadds %2\n fnstsw %1" : "+t"(r), "=a"(status) : "m"(m));
@@ -83,6 +80,18 @@ void slow_load(X86State& s, u32 fop, u64 offset, u64 address, unsigned bytes) {
   run_on_host(s, fop, operand);
 }
 
+/// The fields of a normal float or double in the 80-bit format; false for others.
+template <class T>
+inline bool widen(T value, u64& significand, u64& sign_exponent) {
+  constexpr unsigned kFraction = sizeof(T) == 4 ? 23 : 52, kSign = 8 * sizeof(T) - 1, kExponentBits = kSign - kFraction;
+  constexpr u64 kTopExponent = (u64{1} << kExponentBits) - 1, kRebias = 0x3fff - (kTopExponent >> 1);
+  const u64 bits = std::bit_cast<std::conditional_t<sizeof(T) == 4, u32, u64>>(value);
+  const u64 exponent = bits >> kFraction & kTopExponent, fraction = bits & ((u64{1} << kFraction) - 1);
+  significand = u64{1} << 63 | fraction << (63 - kFraction);
+  sign_exponent = (bits >> kSign & 1) << 15 | (exponent + kRebias);
+  return exponent - 1 < kTopExponent - 1;
+}
+
 template <Arith kOp, class T>
 void arith(CpuState* cpu, u32 fop, u64 offset, u64 address) {
   X86State& s = state_of(cpu);
@@ -91,11 +100,19 @@ void arith(CpuState* cpu, u32 fop, u64 offset, u64 address) {
   if (!all_masked(s) || !full(s, st0)) [[unlikely]]
     return slow_load(s, fop, offset, address, sizeof(T));
   const T value = guest_operand<T>(address);
+  if constexpr (!kCompare && std::is_floating_point_v<T>) {
+    u64 significand, sign_exponent;
+    if (widen(value, significand, sign_exponent) && arith_on_normals<kOp>(s, s.st[st0], significand, sign_exponent))
+        [[likely]] {
+      record(s, fop, offset);
+      return;
+    }
+  }
   u16 status;
   F80 r;
   {
     const Control control(s);
-    r = compute<kOp>(load80(s.st[st0]), value, status);
+    r = compute_memory<kOp>(load80(s.st[st0]), value, status);
   }
   if (!take_status(s, status, kCompare ? kCompareCodes : 0)) [[unlikely]]
     return slow_load(s, fop, offset, address, sizeof(T));
@@ -108,28 +125,22 @@ void arith(CpuState* cpu, u32 fop, u64 offset, u64 address) {
 template <class T>
 void fld(CpuState* cpu, u32 fop, u64 offset, u64 address) {
   X86State& s = state_of(cpu);
-  constexpr unsigned kFraction = sizeof(T) == 4 ? 23 : 52, kSign = 8 * sizeof(T) - 1, kExponentBits = kSign - kFraction;
-  constexpr u64 kTopExponent = (u64{1} << kExponentBits) - 1, kRebias = 0x3fff - (kTopExponent >> 1);
   const unsigned at = below(s);
   if (!all_masked(s) || full(s, at)) [[unlikely]]
     return slow_load(s, fop, offset, address, sizeof(T));
-  const auto value = guest_operand<std::conditional_t<sizeof(T) == 4, u32, u64>>(address);
-  const u64 exponent = value >> kFraction & kTopExponent, fraction = value & ((u64{1} << kFraction) - 1);
-  const u64 sign = (value >> kSign & 1) << 15;
-  u64 significand = 0, sign_exponent = sign;
-  if (exponent - 1 < kTopExponent - 1) [[likely]] {
-    significand = u64{1} << 63 | fraction << (63 - kFraction);
-    sign_exponent |= exponent + kRebias;
-  } else if (fraction != 0) {
-    return slow_load(s, fop, offset, address, sizeof(T));
-  } else if (exponent != 0) {
-    significand = u64{1} << 63;
-    sign_exponent |= 0x7fff;
+  const T value = guest_operand<T>(address);
+  u64 significand, sign_exponent;
+  if (!widen(value, significand, sign_exponent)) [[unlikely]] {
+    // Not compared as a number: the guest's MXCSR would see it.
+    const auto bits = std::bit_cast<std::conditional_t<sizeof(T) == 4, u32, u64>>(value);
+    if (bits << 1 != 0) return slow_load(s, fop, offset, address, sizeof(T));
+    significand = 0;
+    sign_exponent &= 0x8000;
   }
   record(s, fop, offset);
   put80(s.st[at], significand, sign_exponent);
   s.ftw |= 1u << at;
-  s.fsw_rest &= ~u32{kFswC1};
+  clear_c1(s);
   s.ftop = at;
 }
 
@@ -140,7 +151,7 @@ void fild(CpuState* cpu, u32 fop, u64 offset, u64 address) {
     return slow_load(s, fop, offset, address, sizeof(T));
   const T value = guest_operand<T>(address);
   record(s, fop, offset);
-  s.fsw_rest &= ~u32{kFswC1};
+  clear_c1(s);
   push(s, value);
 }
 
@@ -153,7 +164,7 @@ void load_long(CpuState* cpu, u32 fop, u64 offset, u64 address) {
     return slow_load(s, fop, offset, address, 10);
   const u64 low = guest_load<u64>(address), high = guest_load<u16>(address + 8);
   record(s, fop, offset);
-  s.fsw_rest &= ~u32{kFswC1};
+  clear_c1(s);
   put80(s.st[at], low, high);
   s.ftw |= 1u << at;
   set_top(s, at);
@@ -260,7 +271,7 @@ void store_long(CpuState* cpu, u32 fop, u64 offset, u64 address) {
   if ((address & 4095) > 4096 - 10) probe_guest_write(address, 10);
   guest_store<u64>(address, s.st[st0].d[0]);
   guest_store<u16>(address + 8, s.st[st0].h[4]);
-  s.fsw_rest &= ~u32{kFswC1};
+  clear_c1(s);
   record(s, fop, offset);
   pop(s);
 }

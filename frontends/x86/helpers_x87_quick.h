@@ -63,6 +63,69 @@ inline void record(X86State& s, u32 fop, u64 offset) {
   s.fds = s.selector[fop >> kFopSegShift & 7];
 }
 
+inline void set_c1(X86State& s, u32 fsw_c1) {
+  s.fsw_rest = (s.fsw_rest & ~u32{kFswC1}) | fsw_c1;
+  s.c1_op = 0;
+}
+inline void clear_c1(X86State& s) { set_c1(s, 0); }
+
+/// A normal number: with its integer bit, neither zero nor denormal, infinite or NaN.
+inline bool is_normal(u64 significand, u32 sign_exponent) {
+  return ((sign_exponent + 1) & 0x7fff) > 1 && static_cast<s64>(significand) < 0;
+}
+inline bool is_normal(const V128& v) { return is_normal(v.d[0], static_cast<const volatile V128&>(v).h[4]); }
+/// Whether a result may have raised anything but Precision: at the ends of the range, or none of a number at all.
+inline bool is_far_from_ends(const V128& v) { return (static_cast<const volatile V128&>(v).h[4] & 0x7fffu) - 2 < 0x7ffc; }
+
+/// ModRM.reg's numbers of the arithmetic opcodes.
+enum Arith : u8 { kAdd = 0, kMul = 1, kCom = 2, kComp = 3, kSub = 4, kSubr = 5, kDiv = 6, kDivr = 7 };
+
+/// a op b; for kSubr and kDivr b op a.
+template <Arith kOp>
+inline F80 compute_quietly(F80 a, F80 b) {
+  F80 r;
+  if constexpr (kOp == kAdd) asm volatile("fadd %%st(1), %%st" : "=t"(r) : "0"(a), "u"(b));
+  if constexpr (kOp == kMul) asm volatile("fmul %%st(1), %%st" : "=t"(r) : "0"(a), "u"(b));
+  if constexpr (kOp == kSub) asm volatile("fsub %%st(1), %%st" : "=t"(r) : "0"(a), "u"(b));
+  if constexpr (kOp == kSubr) asm volatile("fsubr %%st(1), %%st" : "=t"(r) : "0"(a), "u"(b));
+  if constexpr (kOp == kDiv) asm volatile("fdiv %%st(1), %%st" : "=t"(r) : "0"(a), "u"(b));
+  if constexpr (kOp == kDivr) asm volatile("fdivr %%st(1), %%st" : "=t"(r) : "0"(a), "u"(b));
+  return r;
+}
+/// The same and the host's status word.
+template <Arith kOp>
+inline F80 compute(F80 a, F80 b, u16& status) {
+  F80 r;
+  if constexpr (kOp == kAdd) asm volatile("fadd %%st(1), %%st\n fnstsw %1" : "=t"(r), "=a"(status) : "0"(a), "u"(b));
+  if constexpr (kOp == kMul) asm volatile("fmul %%st(1), %%st\n fnstsw %1" : "=t"(r), "=a"(status) : "0"(a), "u"(b));
+  if constexpr (kOp == kSub) asm volatile("fsub %%st(1), %%st\n fnstsw %1" : "=t"(r), "=a"(status) : "0"(a), "u"(b));
+  if constexpr (kOp == kSubr) asm volatile("fsubr %%st(1), %%st\n fnstsw %1" : "=t"(r), "=a"(status) : "0"(a), "u"(b));
+  if constexpr (kOp == kDiv) asm volatile("fdiv %%st(1), %%st\n fnstsw %1" : "=t"(r), "=a"(status) : "0"(a), "u"(b));
+  if constexpr (kOp == kDivr) asm volatile("fdivr %%st(1), %%st\n fnstsw %1" : "=t"(r), "=a"(status) : "0"(a), "u"(b));
+  return r;
+}
+
+/// to := to op (significand, sign_exponent) without a look at the host's status, if Precision is all that can come of it; else
+/// false, and nothing has changed but C1, which the caller is about to set.
+template <Arith kOp>
+inline bool arith_on_normals(X86State& s, V128& to, u64 significand, u64 sign_exponent) {
+  if ((s.fsw_rest & kFswPe) == 0 || !is_normal(to) || !is_normal(significand, static_cast<u32>(sign_exponent))) [[unlikely]]
+    return false;
+  copy80(s.c1_operands[0], to);
+  put80(s.c1_operands[1], significand, sign_exponent);
+  {
+    const Control control(s);
+    store80(to, compute_quietly<kOp>(load80(to), load80(s.c1_operands[1])));
+  }
+  if (!is_far_from_ends(to)) [[unlikely]] {
+    copy80(to, s.c1_operands[0]);
+    s.c1_op = 0;
+    return false;
+  }
+  s.c1_op = kOp + 1;
+  return true;
+}
+
 /// Takes C1 and, with them, the condition codes in `codes` from the host's status word; false if the host has an exception that
 /// the guest's FSW lacks.
 inline bool take_status(X86State& s, u32 host, u32 codes = 0) {
@@ -70,6 +133,7 @@ inline bool take_status(X86State& s, u32 host, u32 codes = 0) {
     return false;
   const u32 taken = kFswC1 | codes;
   s.fsw_rest = (s.fsw_rest & ~taken) | (host & taken);
+  s.c1_op = 0;
   return true;
 }
 inline constexpr u32 kCompareCodes = kFswC0 | kFswC2 | kFswC3;

@@ -27,10 +27,7 @@ Value linear_of(Lifter& l, const Insn& i) {
   return p.disp ? l.ir.add(p.address, l.ir.i64(static_cast<u64>(p.disp))) : p.address;
 }
 
-Value status_word(Lifter& l) {
-  const Value top = l.ir.get_reg(Type::I32, offsetof(X86State, ftop));
-  return l.ir.or_(l.ir.get_reg(Type::I32, kFswOffset), l.ir.shl(top, l.ir.i32(11)));
-}
+Value status_word(Lifter& l) { return l.ir.call(kFnstsw); }
 
 }  // namespace
 

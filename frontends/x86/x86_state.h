@@ -40,12 +40,14 @@ struct X86State : ir::CpuState {
   // x87 (SDM vol. 1, 8.1). st[] are the physical registers R0..R7; MMX register i is the low half of st[i].
   V128 st[8];           // 80 bits each, the rest zero
   u32 fcw;
-  u32 fsw_rest;         // FSW but TOP; the whole: fsw_of()
+  u32 fsw_rest;         // FSW but TOP, and C1 only if c1_op is 0; the whole: fsw_of()
   u32 ftop;             // TOP, 0..7: apart, so that a register's address does not wait for the last operation's status
   u32 ftw;              // abridged as FXSAVE has it: bit i set = Ri not empty
   u32 fop;
   u64 fip, fdp;
   u32 fcs, fds;
+  u32 c1_op;            // 0, or the operation on c1_operands whose rounding C1 tells (helpers_x87.h)
+  V128 c1_operands[2];
   u64 xcr0;
   u64 step_to;          // after a single-stepped instruction that ends its block: where it went (#DB with error code 2)
   u32 mxcsr_unmasked;   // MXCSR's exception masks (bits 12..7) that the guest has clear; CpuState::mxcsr and the host's have all set
@@ -55,10 +57,11 @@ struct X86State : ir::CpuState {
 };
 
 /// The status word as FNSTSW gives it.
-inline u32 fsw_of(const X86State& s) { return s.fsw_rest | s.ftop << 11; }
+u32 fsw_of(const X86State& s);
 inline void set_fsw(X86State& s, u32 fsw) {
   s.fsw_rest = fsw & 0xc7ff;
   s.ftop = fsw >> 11 & 7;
+  s.c1_op = 0;
 }
 
 /// Mode word (block key). Code size first: 0 = 16-bit, 1 = 32-bit, 2 = 64-bit.
