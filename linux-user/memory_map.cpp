@@ -12,6 +12,8 @@ namespace kiln::user {
 namespace {
 
 constexpr HostAddr kPreferredBase = HostAddr{1} << 44;
+// Up to here; the rest of the 47 bits is for Kiln's own mappings.
+constexpr HostAddr kReservationEnd = HostAddr{0x7c00} << 32;
 constexpr u32 kProtSem = 8;                    // accepted and without meaning, as in Linux
 constexpr GuestAddr kLowestMapping = 0x10000;  // Linux's mmap_min_addr
 constexpr GuestAddr kLow2G = u64{1} << 31;     // where MAP_32BIT ends
@@ -28,7 +30,7 @@ int host_prot(u32 prot) {
 Result<void> MemoryMap::reserve(unsigned max_bits) {
   // A limit on address space (ulimit -v) or five-level paging tricks may forbid the big one.
   for (unsigned bits = max_bits; bits >= 32; --bits) {
-    const u64 size = u64{1} << bits;
+    const u64 size = std::min(u64{1} << bits, kReservationEnd - kPreferredBase);
     void* p = mmap(reinterpret_cast<void*>(kPreferredBase - 0x10000), size + 0x20000, PROT_NONE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (p == MAP_FAILED) continue;
