@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -161,6 +162,33 @@ static void check_jump(void* target, int code, int error) {
   CHECK(seen.r[REG_TRAPNO] == 14 && seen.r[REG_ERR] == error);
 }
 
+// The upper halves of the YMM registers survive a signal whose handler uses them, in a loop that is interrupted anywhere.
+static volatile int vector_ticks;
+__attribute__((target("avx"))) static void on_vector_tick(int signal) {
+  asm volatile("vpcmpeqd %%xmm0, %%xmm0, %%xmm0\n vinsertf128 $1, %%xmm0, %%ymm0, %%ymm0\n vmovaps %%ymm0, %%ymm7\n" ::: "xmm0", "xmm7");
+  ++vector_ticks;
+}
+__attribute__((target("avx"))) static void check_avx(void) {
+  struct sigaction tick = {.sa_handler = on_vector_tick};
+  sigaction(SIGALRM, &tick, 0);
+  struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
+  setitimer(ITIMER_REAL, &often, 0);
+  unsigned long bad = 0;
+  while (vector_ticks < 200) {
+    const double start[4] = {1, 2, 3, 4}, one[4] = {1, 1, 1, 1};
+    double end[4];
+    long rounds = 20000;
+    asm volatile(
+        "vmovupd %2, %%ymm7\n vmovupd %3, %%ymm0\n 1: vaddpd %%ymm0, %%ymm7, %%ymm7\n dec %1\n jnz 1b\n vmovupd %%ymm7, %0\n vzeroupper"
+        : "=m"(end), "+r"(rounds)
+        : "m"(start), "m"(one)
+        : "xmm0", "xmm7", "cc");
+    for (int i = 0; i < 4; ++i) bad += end[i] != start[i] + 20000;
+  }
+  setitimer(ITIMER_REAL, &never, 0);
+  CHECK(bad == 0);
+}
+
 static volatile int steps;
 static volatile greg_t first_step, last_step;
 static void on_step(int signal, siginfo_t* info, void* context) {
@@ -248,6 +276,8 @@ int main(void) {
   check_seen(SIGFPE, FPE_FLTDIV, 16, 0, 1);
   CHECK((seen.fp.fsw & 0x84) == 0x84 && seen.fp.fcw == fcw);
   asm volatile("fnclex\n fninit\n fldcw %0" ::"m"(fcw_default));
+
+  if (__builtin_cpu_supports("avx")) check_avx();
 
   struct sigaction step = {.sa_sigaction = on_step, .sa_flags = SA_SIGINFO};
   sigaction(SIGTRAP, &step, 0);
