@@ -236,6 +236,28 @@ inline bool narrow_to_double(const V128& v, u64& out, u32& status) {
   return true;
 }
 
+/// FIST, FISTP and FISTTP of a number with an integer part that fits with room to spare; its status is in `status`.
+template <bool kTruncate, class T>
+inline bool to_integer(const V128& v, u32 fcw, T& out, u32& status) {
+  constexpr unsigned kMost = 8 * sizeof(T) - 3;
+  const u64 significand = v.d[0];
+  const u32 exponent = v.h[4] & 0x7fffu, power = exponent - 0x3fff;
+  if (static_cast<s64>(significand) >= 0 || power > kMost) return false;
+  const bool negative = v.h[4] >> 15 != 0;
+  const u64 whole = significand >> (63 - power), rest = significand << power << 1;
+  bool up = false;
+  switch (kTruncate ? 3 : fcw >> 10 & 3) {
+    case 0: up = rest > u64{1} << 63 || (rest == u64{1} << 63 && (whole & 1) != 0); break;
+    case 1: up = negative && rest != 0; break;
+    case 2: up = !negative && rest != 0; break;
+    default: break;
+  }
+  const u64 magnitude = whole + (up ? 1 : 0);
+  out = static_cast<T>(negative ? 0 - magnitude : magnitude);
+  status = (rest ? kFswPe : 0) | (up ? kFswC1 : 0);
+  return true;
+}
+
 template <Store kKind, class T, bool kPop>
 void store(CpuState* cpu, u32 fop, u64 offset, u64 address) {
   X86State& s = state_of(cpu);
@@ -248,6 +270,7 @@ void store(CpuState* cpu, u32 fop, u64 offset, u64 address) {
   if constexpr (kKind == Store::Float && sizeof(T) == 8)
     if ((s.fcw & 0xc00) == 0) [[likely]]
       done = narrow_to_double(s.st[st0], out, status);
+  if constexpr (kKind != Store::Float) done = to_integer < kKind == Store::Truncate > (s.st[st0], s.fcw, out, status);
   if (!done) {
     const Control control(s);
     u16 host;
