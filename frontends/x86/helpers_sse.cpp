@@ -1,4 +1,5 @@
-// MXCSR, string compares, estimates and conversions, masked memory accesses and gathers. Cryptography: helpers_sse_crypto.cpp.
+// MXCSR, string compares, estimates and conversions, masked memory accesses and gathers. Cryptography: helpers_sse_crypto.cpp;
+// unmasked exceptions: helpers_sse_trap.cpp.
 #include "frontends/x86/helpers_sse.h"
 
 #include <immintrin.h>
@@ -20,38 +21,8 @@ const void* address_of(F* function) {
 }
 
 // --- MXCSR -----------------------------------------------------------------------------------------------------------
-constexpr u32 kSticky = 63, kFlush = 0x8000, kMasks = 0x1f80, kUnderflow = 16, kPreComputation = 7;  // IE DE ZE
+constexpr u32 kMasks = 0x1f80;
 
-/// With Underflow unmasked results are not flushed (SDM vol. 1, 10.2.3.3).
-u32 fp_begin(CpuState* state) {
-  const u32 mxcsr = ir::host::mxcsr();
-  const bool flush = (static_cast<X86State*>(state)->mxcsr_unmasked >> 7 & kUnderflow) == 0;
-  ir::host::set_mxcsr(mxcsr & ~kSticky & (flush ? ~0u : ~kFlush));
-  return mxcsr & (kSticky | kFlush);
-}
-template <class L>
-bool any_denormal(Vec v, L exponent, L sign) {
-  const auto x = (ir::Lanes<L>)v;
-  for (unsigned i = 0; i < ir::kLanes<L>; ++i)
-    if ((x[i] & exponent) == 0 && (x[i] & static_cast<L>(~sign)) != 0) return true;
-  return false;
-}
-/// SDM vol. 1, 11.5.2 and vol. 3, E.4.2: invalid, denormal and zero-divide of any element come before the others of all; a tiny
-/// result raises an unmasked Underflow whether or not it is exact.
-void fp_end(CpuState* state, u32 before, u32 lane_bytes, Vec low, Vec high) {
-  const u32 unmasked = static_cast<X86State*>(state)->mxcsr_unmasked >> 7;
-  const u32 mxcsr = ir::host::mxcsr();
-  u32 raised = mxcsr & kSticky;
-  const auto denormal = [&](Vec v) {
-    if (lane_bytes == 2) return any_denormal<u16>(v, 0x7c00, 1u << 15);
-    return lane_bytes == 8 ? any_denormal<u64>(v, 0x7ff0000000000000, u64{1} << 63)
-                           : any_denormal<u32>(v, 0x7f800000, 1u << 31);
-  };
-  if (raised & unmasked & kPreComputation) raised &= kPreComputation;
-  else if (lane_bytes && (unmasked & kUnderflow) && (denormal(low) || denormal(high))) raised |= kUnderflow;
-  ir::host::set_mxcsr((mxcsr & ~kSticky) | before | raised);
-  if (raised & unmasked) ir::raise(state, ir::ExitKind::Trap, trap_value(kXM));
-}
 void load_mxcsr(CpuState* state, u32 value) {
   X86State& s = *static_cast<X86State*>(state);
   ir::host::set_mxcsr((value & 0xffff) | kMasks);
@@ -282,8 +253,6 @@ using ir::WRITES_MEM;
 using ir::WRITES_STATE;
 constexpr Type kI32 = Type::I32, kI64 = Type::I64, kV = Type::V128, kNone = Type::Void;
 
-const Helper kFpBegin{"sse_fp_begin", address_of(&fp_begin), kI32, {}, WRITES_MEM};
-const Helper kFpEnd{"sse_fp_end", address_of(&fp_end), kNone, {kI32, kI32, kV, kV}, WRITES_MEM | MAY_FAULT};
 const Helper kLoadMxcsr{"ldmxcsr", address_of(&load_mxcsr), kNone, {kI32}, READS_STATE | WRITES_STATE};
 const Helper kStoreMxcsr{"stmxcsr", address_of(&store_mxcsr), kI32, {}, WRITES_MEM};
 

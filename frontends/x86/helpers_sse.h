@@ -8,11 +8,12 @@
 namespace kiln::x86 {
 
 // MXCSR
-extern const ir::Helper kFpBegin;  // () → I32 sticky bits so far and FTZ; clears them
-extern const ir::Helper
-    kFpEnd;  // (I32 of kFpBegin, I32 bytes of a result lane or 0, v128 low, high): merges, raises #XM if unmasked
-extern const ir::Helper kLoadMxcsr;   // (I32)
-extern const ir::Helper kStoreMxcsr;  // () → I32
+extern const ir::Helper kFpBegin;       // () → I32 sticky bits so far and FTZ; clears them
+extern const ir::Helper kFpEnd;         // (I32 of kFpBegin): merges, raises #XM if an unmasked bit is new
+extern const ir::Helper kFpRangeFlags;  // (I32 FpShape, a, b, c) → I32: the bits of an op that may overflow or underflow
+extern const ir::Helper kFpEndRange;    // (I32 of kFpBegin, I32, I32 of kFpRangeFlags for the halves)
+extern const ir::Helper kLoadMxcsr;     // (I32)
+extern const ir::Helper kStoreMxcsr;    // () → I32
 
 // integers
 extern const ir::Helper kMpsadbw;     // (I32 imm, a, b)
@@ -39,6 +40,24 @@ extern const ir::Helper kMaskedStoreBytes;             // (address, data, mask)
 extern const ir::Helper kMaskedLoad4, kMaskedLoad8;    // (address, mask): VMASKMOVPS, VMASKMOVPD
 extern const ir::Helper kMaskedStore4, kMaskedStore8;  // (address, mask, data)
 extern const ir::Helper kGather;                       // (I64 segment base, I64 base + displacement, I32 GatherShape)
+
+/// What kFpRangeFlags computes again. Narrow: to the next smaller format.
+enum class FpStep : u8 { Add, Sub, Mul, Div, AddSub, Fma, Narrow };
+struct FpShape {
+  FpStep step;
+  bool is64 = false, scalar = false;
+  u8 negate = 0;             // FpOp::negate
+  bool alternating = false;  // VFMADDSUB; VFMSUBADD with negate = 1
+  u8 rounding = 4;           // 4: MXCSR's
+  constexpr u32 pack() const {
+    return static_cast<u32>(step) | u32{is64} << 4 | u32{scalar} << 5 | u32{negate} << 6 | u32{alternating} << 8 |
+           u32{rounding} << 9;
+  }
+  static constexpr FpShape unpack(u32 v) {
+    return {static_cast<FpStep>(v & 15), bit(v, 4), bit(v, 5),
+            static_cast<u8>(v >> 6 & 3), bit(v, 8), static_cast<u8>(v >> 9 & 7)};
+  }
+};
 
 struct GatherShape {
   u8 destination, index, mask;  // register numbers

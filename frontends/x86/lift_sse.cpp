@@ -35,12 +35,24 @@ void write_v(Lifter& l, const Insn& i, unsigned reg, Halves v) {
   else if (i.vex) l.set_ymm_high(reg, v_zero(l));
 }
 
-void FpGuard::check(Value low, Value high, Width lane) {
+void FpGuard::check() {
+  if (before_ != ir::kNoValue) l_.ir.call(kFpEnd, {before_});
+}
+void FpGuard::check(FpShape shape, Halves a, Halves b, Halves c) {
   if (before_ == ir::kNoValue) return;
-  const unsigned bytes = ir::width_bytes(lane);
   const Value none = v_zero(l_);
-  l_.ir.call(kFpEnd, {before_, l_.ir.i32(low == ir::kNoValue ? 0 : bytes), low == ir::kNoValue ? none : low,
-                      high == ir::kNoValue ? none : high});
+  const auto flags = [&](Value x, Value y, Value z) {
+    if (x == ir::kNoValue) return l_.ir.i32(0);
+    return l_.ir.call(kFpRangeFlags, {l_.ir.i32(shape.pack()), x, y == ir::kNoValue ? none : y, z == ir::kNoValue ? none : z});
+  };
+  const Value low = flags(a.low, b.low, c.low), high = flags(a.high, b.high, c.high);
+  l_.ir.call(kFpEndRange, {before_, low, high});
+}
+void FpGuard::check_scalar(FpShape shape, Value a, Value b, Value c) {
+  if (before_ == ir::kNoValue) return;
+  shape.scalar = true;
+  const auto vector = [&](Value f) { return Halves{f == ir::kNoValue ? f : l_.ir.f_to_v(f)}; };
+  check(shape, vector(a), vector(b), vector(c));
 }
 
 // --- whole registers -------------------------------------------------------------------------------------------------

@@ -75,10 +75,11 @@ class FpGuard {
   explicit FpGuard(Lifter& l) : l_(l) {
     if (l.mode & kModeSseTraps) before_ = l.ir.call(kFpBegin);
   }
-  /// Results with lanes of `lane`: with Underflow unmasked a denormal one raises it even where it is exact.
-  void check(Value low, Value high, Width lane);
-  void check(Halves r, Width lane) { check(r.low, r.high, lane); }
-  void check() { check(ir::kNoValue, ir::kNoValue, Width::B1); }
+  /// For ops that neither overflow nor underflow.
+  void check();
+  /// For the others, which need a second look at their operands.
+  void check(FpShape shape, Halves a, Halves b = {}, Halves c = {});
+  void check_scalar(FpShape shape, Value a, Value b = ir::kNoValue, Value c = ir::kNoValue);
 
  private:
   Lifter& l_;

@@ -1,6 +1,7 @@
 // Floating point: SSE to SSE4.1 and AVX arithmetic, compares, conversions; FMA and F16C.
 // param of most rows: bit 0 double, bit 1 scalar.
 #include <array>
+#include <optional>
 
 #include "frontends/x86/lift_sse.h"
 
@@ -24,26 +25,28 @@ Value read_f(Lifter& l, const Insn& i, unsigned n, Type type) {
   return l.ir.load(type, p.address, p.disp, Lifter::mem_op(type == Type::F64 ? 8 : 4));
 }
 /// A scalar result in the low lane; the lanes above are the first source's.
-Lift write_scalar(Lifter& l, const Insn& i, Value f, FpGuard& guard, bool may_underflow = true) {
+Lift write_scalar(Lifter& l, const Insn& i, Value f) {
   const Width lane = width_of_type(l.ir.type_of(f));
-  const Value v = l.ir.f_to_v(f);
-  if (may_underflow) guard.check(v, ir::kNoValue, lane);
-  else guard.check();
-  return write_result(l, i, {l.ir.vec(Op::v_insert_lane_, lane, {l.xmm(i.op[first_source(i)].reg), v}, 0, 0)});
+  return write_result(l, i, {l.ir.vec(Op::v_insert_lane_, lane, {l.xmm(i.op[first_source(i)].reg), l.ir.f_to_v(f)}, 0, 0)});
 }
 
-Lift arithmetic(Lifter& l, const Insn& i, Op scalar, Op vector, bool may_underflow = true) {
+/// step: null if the op cannot leave the range of its format.
+Lift arithmetic(Lifter& l, const Insn& i, Op scalar, Op vector, std::optional<FpStep> step) {
   const unsigned first = first_source(i);
+  const FpShape shape{step.value_or(FpStep::Add), element(i) == Type::F64};
   if (is_scalar(i)) {
     const Value b = read_f(l, i, first + 1, element(i)), a = read_f(l, i, first, element(i));
     FpGuard guard(l);
-    return write_scalar(l, i, l.ir.fp(scalar, element(i), {a, b}, l.fp()), guard, may_underflow);
+    const Value f = l.ir.fp(scalar, element(i), {a, b}, l.fp());
+    if (step) guard.check_scalar(shape, a, b);
+    else guard.check();
+    return write_scalar(l, i, f);
   }
   const Halves b = read_v(l, i, first + 1), a = read_v(l, i, first);
   FpGuard guard(l);
   Halves r;
   for (unsigned h = 0; h < count_halves(i); ++h) r[h] = packed(l, i, vector, {a[h], b[h]}, l.fp());
-  if (may_underflow) guard.check(r, width_of_type(element(i)));
+  if (step) guard.check(shape, a, b);
   else guard.check();
   return write_result(l, i, r);
 }
@@ -51,7 +54,9 @@ Lift unary(Lifter& l, const Insn& i, Op scalar, Op vector, FpOp f) {
   if (is_scalar(i)) {
     const Value b = read_f(l, i, first_source(i) + 1, element(i));
     FpGuard guard(l);
-    return write_scalar(l, i, l.ir.fp(scalar, element(i), {b}, f), guard, false);
+    const Value r = l.ir.fp(scalar, element(i), {b}, f);
+    guard.check();
+    return write_scalar(l, i, r);
   }
   const Halves a = read_v(l, i, 1);
   FpGuard guard(l);
@@ -63,13 +68,13 @@ Lift unary(Lifter& l, const Insn& i, Op scalar, Op vector, FpOp f) {
 
 }  // namespace
 
-Lift lift_fp_add(Lifter& l, const Insn& i) { return arithmetic(l, i, Op::fadd_, Op::v_fadd_); }
-Lift lift_fp_sub(Lifter& l, const Insn& i) { return arithmetic(l, i, Op::fsub_, Op::v_fsub_); }
-Lift lift_fp_mul(Lifter& l, const Insn& i) { return arithmetic(l, i, Op::fmul_, Op::v_fmul_); }
-Lift lift_fp_div(Lifter& l, const Insn& i) { return arithmetic(l, i, Op::fdiv_, Op::v_fdiv_); }
+Lift lift_fp_add(Lifter& l, const Insn& i) { return arithmetic(l, i, Op::fadd_, Op::v_fadd_, FpStep::Add); }
+Lift lift_fp_sub(Lifter& l, const Insn& i) { return arithmetic(l, i, Op::fsub_, Op::v_fsub_, FpStep::Sub); }
+Lift lift_fp_mul(Lifter& l, const Insn& i) { return arithmetic(l, i, Op::fmul_, Op::v_fmul_, FpStep::Mul); }
+Lift lift_fp_div(Lifter& l, const Insn& i) { return arithmetic(l, i, Op::fdiv_, Op::v_fdiv_, FpStep::Div); }
 // They give an operand, denormal or not.
-Lift lift_fp_min(Lifter& l, const Insn& i) { return arithmetic(l, i, Op::fmin_, Op::v_fmin_, false); }
-Lift lift_fp_max(Lifter& l, const Insn& i) { return arithmetic(l, i, Op::fmax_, Op::v_fmax_, false); }
+Lift lift_fp_min(Lifter& l, const Insn& i) { return arithmetic(l, i, Op::fmin_, Op::v_fmin_, {}); }
+Lift lift_fp_max(Lifter& l, const Insn& i) { return arithmetic(l, i, Op::fmax_, Op::v_fmax_, {}); }
 Lift lift_fp_sqrt(Lifter& l, const Insn& i) { return unary(l, i, Op::fsqrt_, Op::v_fsqrt_, l.fp()); }
 
 Lift lift_fp_round(Lifter& l, const Insn& i) {
@@ -142,16 +147,18 @@ Lift lift_fp_shuffle(Lifter& l, const Insn& i) {
 
 // --- neighbours ------------------------------------------------------------------------------------------------------
 namespace {
-Lift horizontal(Lifter& l, const Insn& i, Op op) {
+Lift horizontal(Lifter& l, const Insn& i, Op op, FpStep step) {
   const unsigned first = first_source(i);
   const Width lane = width_of_type(element(i));
   const Halves b = read_v(l, i, first + 1), a = read_v(l, i, first);
+  Halves even, odd, r;
+  for (unsigned h = 0; h < count_halves(i); ++h) {
+    even[h] = l.ir.vec(Op::v_uzp_even_, lane, {a[h], b[h]});
+    odd[h] = l.ir.vec(Op::v_uzp_odd_, lane, {a[h], b[h]});
+  }
   FpGuard guard(l);
-  Halves r;
-  for (unsigned h = 0; h < count_halves(i); ++h)
-    r[h] =
-        packed(l, i, op, {l.ir.vec(Op::v_uzp_even_, lane, {a[h], b[h]}), l.ir.vec(Op::v_uzp_odd_, lane, {a[h], b[h]})}, l.fp());
-  guard.check(r, lane);
+  for (unsigned h = 0; h < count_halves(i); ++h) r[h] = packed(l, i, op, {even[h], odd[h]}, l.fp());
+  guard.check({step, lane == Width::B8}, even, odd);
   return write_result(l, i, r);
 }
 /// DPPS, DPPD: products of the lanes that bits 7..4 choose (else +0), summed pairwise, the sum where bits 3..0 say.
@@ -164,27 +171,28 @@ Lift dot_product(Lifter& l, const Insn& i, Type type) {
   const Value zero = v_zero(l);
   const auto kept = [&](Value v, u64 gone) { return gone ? l.ir.vec(Op::v_blend_, lane, {v, zero}, gone) : v; };
   // Each step raises its exceptions before the next begins; the factors of dropped products are zeros, which raise nothing.
-  Halves v;
+  Halves v, x, y;
+  for (unsigned h = 0; h < count_halves(i); ++h) x[h] = kept(a[h], drop), y[h] = kept(b[h], drop);
   {
     FpGuard guard(l);
-    for (unsigned h = 0; h < count_halves(i); ++h)
-      v[h] = kept(l.ir.vec(Op::v_fmul_, lane, {kept(a[h], drop), kept(b[h], drop)}, 0, 0, f), drop);
-    guard.check(v, lane);
+    for (unsigned h = 0; h < count_halves(i); ++h) v[h] = kept(l.ir.vec(Op::v_fmul_, lane, {x[h], y[h]}, 0, 0, f), drop);
+    guard.check({FpStep::Mul, lane == Width::B8}, x, y);
   }
   for (unsigned n = lanes; n > 1; n /= 2) {
-    FpGuard guard(l);
     for (unsigned h = 0; h < count_halves(i); ++h) {
-      const Value even = l.ir.vec(Op::v_uzp_even_, lane, {v[h], v[h]}), odd = l.ir.vec(Op::v_uzp_odd_, lane, {v[h], v[h]});
-      v[h] = l.ir.vec(Op::v_fadd_, lane, {even, odd}, 0, 0, f);
+      x[h] = l.ir.vec(Op::v_uzp_even_, lane, {v[h], v[h]});
+      y[h] = l.ir.vec(Op::v_uzp_odd_, lane, {v[h], v[h]});
     }
-    guard.check(v, lane);
+    FpGuard guard(l);
+    for (unsigned h = 0; h < count_halves(i); ++h) v[h] = l.ir.vec(Op::v_fadd_, lane, {x[h], y[h]}, 0, 0, f);
+    guard.check({FpStep::Add, lane == Width::B8}, x, y);
   }
   for (unsigned h = 0; h < count_halves(i); ++h) v[h] = kept(v[h], clear);
   return write_result(l, i, v);
 }
 }  // namespace
-Lift lift_fp_hadd(Lifter& l, const Insn& i) { return horizontal(l, i, Op::v_fadd_); }
-Lift lift_fp_hsub(Lifter& l, const Insn& i) { return horizontal(l, i, Op::v_fsub_); }
+Lift lift_fp_hadd(Lifter& l, const Insn& i) { return horizontal(l, i, Op::v_fadd_, FpStep::Add); }
+Lift lift_fp_hsub(Lifter& l, const Insn& i) { return horizontal(l, i, Op::v_fsub_, FpStep::Sub); }
 Lift lift_dpps(Lifter& l, const Insn& i) { return dot_product(l, i, Type::F32); }
 Lift lift_dppd(Lifter& l, const Insn& i) { return dot_product(l, i, Type::F64); }
 Lift lift_fp_addsub(Lifter& l, const Insn& i) {
@@ -193,7 +201,7 @@ Lift lift_fp_addsub(Lifter& l, const Insn& i) {
   FpGuard guard(l);
   Halves r;
   for (unsigned h = 0; h < count_halves(i); ++h) r[h] = l.ir.call(i.param ? kAddSub8 : kAddSub4, {a[h], b[h]});
-  guard.check(r, width_of_type(element(i)));
+  guard.check({FpStep::AddSub, element(i) == Type::F64}, a, b);
   return write_result(l, i, r);
 }
 
@@ -201,7 +209,9 @@ Lift lift_fp_addsub(Lifter& l, const Insn& i) {
 Lift lift_cvt_from_int(Lifter& l, const Insn& i) {
   const Value n = l.read(i, first_source(i) + 1);
   FpGuard guard(l);
-  return write_scalar(l, i, l.ir.fp(Op::int_to_f_, element(i), {n}, l.fp()), guard, false);
+  const Value f = l.ir.fp(Op::int_to_f_, element(i), {n}, l.fp());
+  guard.check();
+  return write_scalar(l, i, f);
 }
 // param: bit 0 double, bit 1 truncating.
 Lift lift_cvt_to_int(Lifter& l, const Insn& i) {
@@ -218,7 +228,10 @@ Lift lift_cvt_to_int(Lifter& l, const Insn& i) {
 Lift lift_cvt_scalar(Lifter& l, const Insn& i) {
   const Value f = read_f(l, i, first_source(i) + 1, element(i));
   FpGuard guard(l);
-  return write_scalar(l, i, l.ir.fp(Op::fcvt_, i.param ? Type::F32 : Type::F64, {f}, l.fp()), guard, i.param != 0);
+  const Value r = l.ir.fp(Op::fcvt_, i.param ? Type::F32 : Type::F64, {f}, l.fp());
+  if (i.param) guard.check_scalar({FpStep::Narrow, true}, f);
+  else guard.check();
+  return write_scalar(l, i, r);
 }
 // param 0: CVTPS2PD, 1: CVTDQ2PD.
 Lift lift_cvt_widen(Lifter& l, const Insn& i) {
@@ -242,7 +255,7 @@ Lift lift_cvt_narrow(Lifter& l, const Insn& i) {
   };
   Value r = narrow(a.low);
   if (i.vex256) r = l.ir.vec(Op::v_zip_lo_, Width::B8, {r, narrow(a.high)});
-  if (i.param == 0) guard.check(r, ir::kNoValue, Width::B4);
+  if (i.param == 0) guard.check({FpStep::Narrow, true}, a);
   else guard.check();
   return write_result(l, i, {r});
 }
@@ -272,7 +285,9 @@ Lift lift_vcvtps2ph(Lifter& l, const Insn& i) {
   const auto narrow = [&](Value v) { return l.ir.call(kSingleToHalf, {l.ir.i32(i.imm & 7), v}); };
   Value r = narrow(a.low);
   if (i.vex256) r = l.ir.vec(Op::v_zip_lo_, Width::B8, {r, narrow(a.high)});
-  guard.check(r, ir::kNoValue, Width::B2);
+  FpShape shape{FpStep::Narrow};
+  if (!(i.imm & 4)) shape.rounding = i.imm & 3;
+  guard.check(shape, a);
   if (i.op[0].kind != OperandKind::Mem) return write_result(l, i, {r});
   l.store_v(l.address(i), i.op[0].bytes, r);
   return Lift::Next;
@@ -294,13 +309,14 @@ std::array<T, 3> in_order(const Insn& i, const T& o1, const T& o2, const T& o3) 
 Lift lift_fma(Lifter& l, const Insn& i) {
   FpOp f = l.fp();
   f.negate = static_cast<u8>((i.param >> 4) & 3);
+  const FpShape shape{FpStep::Fma, element(i) == Type::F64, false, f.negate};
   if (is_scalar(i)) {
     const Value o3 = read_f(l, i, 2, element(i)), o2 = read_f(l, i, 1, element(i)), o1 = read_f(l, i, 0, element(i));
     const auto [a, b, c] = in_order(i, o1, o2, o3);
     FpGuard guard(l);
     const Value v = l.ir.f_to_v(l.ir.fp(Op::fma_, element(i), {a, b, c}, f));
     const Width lane = width_of_type(element(i));
-    guard.check(v, ir::kNoValue, lane);
+    guard.check_scalar(shape, a, b, c);
     // The lanes above stay the destination's.
     return write_result(l, i, {l.ir.vec(Op::v_insert_lane_, lane, {l.xmm(i.op[0].reg), v}, 0, 0)});
   }
@@ -309,7 +325,7 @@ Lift lift_fma(Lifter& l, const Insn& i) {
   FpGuard guard(l);
   Halves r;
   for (unsigned h = 0; h < count_halves(i); ++h) r[h] = packed(l, i, Op::v_fma_, {a[h], b[h], c[h]}, f);
-  guard.check(r, width_of_type(element(i)));
+  guard.check(shape, a, b, c);
   return write_result(l, i, r);
 }
 // VFMADDSUB, VFMSUBADD (bit 4).
@@ -320,7 +336,7 @@ Lift lift_fma_alternating(Lifter& l, const Insn& i) {
   Halves r;
   const u32 shape = (i.param & 1u) | (i.param & 16 ? 2u : 0u);
   for (unsigned h = 0; h < count_halves(i); ++h) r[h] = l.ir.call(kFmaAddSub, {l.ir.i32(shape), a[h], b[h], c[h]});
-  guard.check(r, width_of_type(element(i)));
+  guard.check({FpStep::Fma, element(i) == Type::F64, false, static_cast<u8>(i.param & 16 ? 1 : 0), true}, a, b, c);
   return write_result(l, i, r);
 }
 
