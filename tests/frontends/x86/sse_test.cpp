@@ -365,7 +365,8 @@ void fill(Random& random, Machine& m, const Encoded& code, const Row& row) {
   }
   if (std::string_view(row.name).ends_with("ldmxcsr"))
     for (unsigned i = 0; i < kMemory; i += 4) {
-      const u32 v = static_cast<u32>(random.one_in(8) ? random.next() : random.next() & 0xffff);
+      // Without bit 17: AMD's processors have it, Kiln's do not.
+      const u32 v = static_cast<u32>(random.one_in(8) ? random.next() & ~u64{0x20000} : random.next() & 0xffff);
       std::memcpy(m.memory + i, &v, 4);
     }
   if (code.index >= 0) {
