@@ -230,6 +230,12 @@ s64 do_clone(Thread& thread, const CloneArgs& args) {
   if ((args.flags & CLONE_SIGHAND) && !(args.flags & CLONE_VM)) return -EINVAL;
   if ((args.flags & CLONE_VFORK) && (args.flags & CLONE_VM) && !(args.flags & (CLONE_SIGHAND | CLONE_FILES | CLONE_NEWPID)))
     return clone_vfork(thread, args);
+  if ((args.flags & CLONE_VM) && (args.flags & CLONE_UNTRACED)) {
+    // LeakSanitizer's helper, which traces its parent and answers through their common memory: a copy would never answer.
+    say_once(*thread.process,
+             "unimplemented clone flags: a tracer that shares memory (LeakSanitizer: ASAN_OPTIONS=detect_leaks=0)");
+    return -EPERM;
+  }
   if ((args.flags & CLONE_VM) && !(args.flags & CLONE_VFORK))
     say_once(*thread.process, "clone(CLONE_VM) without CLONE_THREAD is done as fork");
   return clone_process(thread, args);
