@@ -149,8 +149,9 @@ struct FpOp {
   }
 };
 
-/// Why a direct or indirect exit is taken; guides return prediction and region growth.
-enum class ExitHint : u8 { Jump, Call, Return };
+/// Why a direct or indirect exit is taken; guides return prediction and region growth. NewMode: an indirect exit of a block that may
+/// have changed CpuState::mode: the target, even a constant one, must be looked up.
+enum class ExitHint : u8 { Jump, Call, Return, NewMode };
 
 /// What left generated code and must be handled outside. Value in CpuState::exit_kind.
 enum class ExitKind : u32 {

@@ -183,7 +183,7 @@ class Verifier {
     if (op == Op::f_to_int_) return inst.imm <= bits ? "" : "imm out of range";
     if (op == Op::cond_) return inst.aux <= static_cast<u32>(Cond::Nbe) ? "" : "no such condition";
     if (op == Op::exit_jump_ || op == Op::exit_indirect_)
-      return inst.lane <= static_cast<u8>(ExitHint::Return) ? "" : "no such hint";
+      return inst.lane <= static_cast<u8>(op == Op::exit_jump_ ? ExitHint::Return : ExitHint::NewMode) ? "" : "no such hint";
     if (op == Op::exit_exception_ || op == Op::trap_if_)
       return inst.aux <= static_cast<u32>(ExitKind::CodeChanged) ? "" : "no such exit kind";
     if (op == Op::get_reg_ || op == Op::set_reg_) return inst.imm < (1u << 20) && inst.imm % 4 == 0 ? "" : "no such slot";

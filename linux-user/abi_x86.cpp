@@ -60,12 +60,9 @@ ExceptionSignal trap(Thread& thread, u64 value) {
       return note(thread, vector, 0, {SIGTRAP, error == 1 ? TRAP_BRKPT : TRAP_TRACE, thread.cpu->pc, 0, 0});
     }
     case x86::kBP: return kernel_signal(thread, SIGTRAP, vector);
-    case x86::kOF: {  // a trap: behind INTO, or INT 4
-      u8 opcode = 0;
-      thread.process->memory.read(pc, opcode);
-      thread.cpu->pc += opcode == 0xcd ? 2 : 1;
+    case x86::kOF:  // a trap: behind INTO, or INT 4, whose length the frontend tells
+      thread.cpu->pc += error;
       return kernel_signal(thread, SIGSEGV, vector);
-    }
     case x86::kBR: return kernel_signal(thread, SIGSEGV, vector);
     case x86::kUD: return note(thread, vector, 0, {SIGILL, ILL_ILLOPN, pc, 0, 0});
     case x86::kTS: return kernel_signal(thread, SIGSEGV, vector, error);

@@ -150,7 +150,7 @@ Lift lift_msr(Lifter& l, const fields::msr& f) {
     case kFPCR:
       // The next block may have another mode word: chained exits do not look at it, indirect ones do.
       ir.call(kWriteFpcr, {l.x(f.rt)});
-      ir.exit_indirect(ir.i64(l.pc + 4));
+      ir.exit_indirect(ir.i64(l.pc + 4), ir::ExitHint::NewMode);
       return Lift::End;
     case kFPSR: ir.call(kWriteFpsr, {l.x(f.rt)}); return Lift::Next;
     case kTPIDR_EL0: ir.set_reg(offsetof(A64State, tpidr_el0), l.x(f.rt)); return Lift::Next;

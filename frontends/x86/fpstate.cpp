@@ -262,7 +262,7 @@ Lift lift_fp_state(Lifter& l, const Insn& i) {
   l.ir.call(kFpState[i.param], {address, l.ir.i32(i.w ? 1 : 0)});
   if (i.param != 1 && i.param != 5) return Lift::Next;
   // MXCSR may have changed, and the mode with it.
-  l.ir.exit_indirect(l.ir.i64(i.next));
+  l.ir.exit_indirect(l.ir.i64(i.next), ir::ExitHint::NewMode);
   return Lift::End;
 }
 

@@ -90,12 +90,12 @@ Lift lift_int(Lifter& l, const Insn& i) {
     l.ir.exit_exception(ExitKind::Syscall, i.pc, 0x80);
     return Lift::End;
   }
-  if (i.imm == 4) return l.trap(i, kOF);  // Linux's gate for it has DPL 3
+  if (i.imm == 4) return l.trap(i, kOF, i.length);  // Linux's gate for it has DPL 3
   return l.trap(i, kGP, static_cast<u32>(i.imm) * 8 + 2);
 }
-/// The owner adds the length (1) to pc: #OF is a trap.
-Lift lift_into(Lifter& l, const Insn&) {
-  l.trap_if(l.flag(Cond::Vs), kOF);
+/// #OF is a trap: the owner adds the error code, the length, to pc.
+Lift lift_into(Lifter& l, const Insn& i) {
+  l.trap_if(l.flag(Cond::Vs), kOF, i.length);
   return Lift::Next;
 }
 /// Error code 1 tells it from a single step.
@@ -145,7 +145,7 @@ Lift lift_far_transfer(Lifter& l, const Insn& i) {
   }
   l.ir.call(kFarTransfer, {selector, l.to_width(offset, 8)});
   if (i.param == 1) l.move_stack(-2 * static_cast<s64>(bytes));
-  l.ir.exit_indirect(target(l, offset, bytes));
+  l.ir.exit_indirect(target(l, offset, bytes), ExitHint::NewMode);
   return Lift::End;
 }
 
@@ -155,7 +155,7 @@ Lift lift_retf(Lifter& l, const Insn& i) {
   const Value selector = l.ir.load(Type::I32, l.stack_address(bytes), 0, Lifter::mem_op(2));
   l.ir.call(kFarTransfer, {selector, l.to_width(l.zext_from(offset, bytes), 8)});
   l.move_stack(2 * bytes + (i.op[0].kind == OperandKind::Imm ? static_cast<s64>(i.imm) : 0));
-  l.ir.exit_indirect(target(l, offset, bytes));
+  l.ir.exit_indirect(target(l, offset, bytes), ExitHint::NewMode);
   return Lift::End;
 }
 
@@ -175,7 +175,7 @@ Lift lift_iret(Lifter& l, const Insn& i) {
     l.move_stack(3 * bytes);
   }
   l.ir.call(kPopf, {l.to_width(flags, 4), l.ir.i32(bytes)});
-  l.ir.exit_indirect(target(l, offset, bytes));
+  l.ir.exit_indirect(target(l, offset, bytes), ExitHint::NewMode);
   return Lift::End;
 }
 

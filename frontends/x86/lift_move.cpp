@@ -228,7 +228,7 @@ Lift lift_pusha(Lifter& l, const Insn& i) {
 Lift lift_popa(Lifter& l, const Insn& i) {
   const unsigned bytes = i.operand_bytes;
   Value v[8];
-  for (unsigned r = 0; r < 8; ++r)
+  for (unsigned r = 8; r-- > 0;)
     v[r] = l.ir.load(Type::I32, l.stack_address(static_cast<s64>(bytes * (7 - r))), 0, Lifter::mem_op(bytes));
   for (unsigned r = 0; r < 8; ++r)
     if (r != RSP) l.set_reg(r, bytes, v[r]);
@@ -245,7 +245,7 @@ Lift lift_pushf(Lifter& l, const Insn& i) {
 Lift lift_popf(Lifter& l, const Insn& i) {
   const Value v = l.pop(i.operand_bytes);
   l.ir.call(kPopf, {l.to_width(v, 4), l.ir.i32(i.operand_bytes)});
-  l.ir.exit_indirect(l.ir.i64(i.next));  // TF may have changed the mode
+  l.ir.exit_indirect(l.ir.i64(i.next), ir::ExitHint::NewMode);  // TF may have changed the mode
   return Lift::End;
 }
 

@@ -204,7 +204,7 @@ Lift lift_ldmxcsr(Lifter& l, const Insn& i) {
   l.trap_if(l.ir.icmp(Op::icmp_ne_, l.ir.ubfx(v, 16, 16), l.ir.i32(0)), kGP);
   l.ir.call(kLoadMxcsr, {v});
   // The mode word may have changed.
-  l.ir.exit_indirect(l.ir.i64(i.next));
+  l.ir.exit_indirect(l.ir.i64(i.next), ir::ExitHint::NewMode);
   return Lift::End;
 }
 Lift lift_stmxcsr(Lifter& l, const Insn& i) {

@@ -125,7 +125,7 @@ namespace {
 
 /// After a segment load the mode may be another one: the block ends.
 Lift end_after_load(Lifter& l, const Insn& i) {
-  l.ir.exit_indirect(l.ir.i64(i.next));
+  l.ir.exit_indirect(l.ir.i64(i.next), ir::ExitHint::NewMode);
   return Lift::End;
 }
 
@@ -146,8 +146,9 @@ Lift lift_push_seg(Lifter& l, const Insn& i) {
   return Lift::Next;
 }
 Lift lift_pop_seg(Lifter& l, const Insn& i) {
-  const Value v = l.ir.load(Type::I32, l.stack_address(0), 0, Lifter::mem_op(2));
-  l.ir.call(kLoadSegment, {l.ir.i32(i.op[0].reg), v});
+  // All of the stack slot is read, 16 bits of it count.
+  const Value slot = l.ir.load(Lifter::type_of(i.operand_bytes), l.stack_address(0), 0, Lifter::mem_op(i.operand_bytes));
+  l.ir.call(kLoadSegment, {l.ir.i32(i.op[0].reg), l.ir.ubfx(l.to_width(slot, 4), 0, 16)});
   l.move_stack(i.operand_bytes);
   return end_after_load(l, i);
 }
@@ -193,8 +194,14 @@ Value segment_info(Lifter& l, const Insn& i, unsigned kind, unsigned operand) {
 Lift lift_segment_info(Lifter& l, const Insn& i) {  // LAR, LSL
   const Value info = segment_info(l, i, i.param, 1);
   const Value valid = l.ir.icmp(Op::icmp_ne_, l.ir.lshr(info, l.ir.i64(32)), l.ir.i64(0));
-  const Value v = l.to_width(l.ir.trunc(Type::I32, info), i.op[0].bytes);
-  l.write(i, 0, l.ir.select(valid, v, l.read(i, 0)));
+  const unsigned bytes = i.op[0].bytes;
+  const Value v = l.ir.trunc(Type::I32, info);
+  if (bytes == 4) {  // without a result bits 63..32 stay too
+    l.note_write(i.op[0].reg);
+    l.set_gpr(i.op[0].reg, l.ir.select(valid, l.ir.zext(l.slot_type(), v), l.gpr(i.op[0].reg)));
+  } else {
+    l.write(i, 0, l.ir.select(valid, l.to_width(v, bytes), l.read(i, 0)));
+  }
   return Lift::Next;
 }
 Lift lift_verify_segment(Lifter& l, const Insn& i) {  // VERR, VERW

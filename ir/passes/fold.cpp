@@ -472,7 +472,8 @@ void Rewriter::fold_exit(Inst& inst) {
     inst.imm = to;
   };
   if (inst.op == Op::exit_indirect_) {
-    if (is_const(inst.args[0], k)) jump(k);
+    // A direct jump stays in the block's mode.
+    if (static_cast<ExitHint>(inst.lane) != ExitHint::NewMode && is_const(inst.args[0], k)) jump(k);
   } else if (inst.op == Op::exit_branch_) {
     if (is_op(inst.args[0], Op::not_)) {
       inst.args[0] = def(inst.args[0]).args[0];

@@ -155,7 +155,7 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
         follow(exit.imm2, want.context, Pending::NotTaken);
       } else if (exit.op == Op::exit_indirect_ && hint == ir::ExitHint::Return) {
         if (want.context != 0) follow(contexts[want.context].return_to, contexts[want.context].parent, Pending::Guess);
-      } else if (exit.op == Op::exit_indirect_ && profile->last_target != 0) {
+      } else if (exit.op == Op::exit_indirect_ && hint != ir::ExitHint::NewMode && profile->last_target != 0) {
         // Where it went last is where it goes mostly: PLT stubs, virtual calls, loops over one handler.
         if (hint == ir::ExitHint::Jump) follow(profile->last_target, want.context, Pending::Guess);
         else call(profile->last_target, exit.imm2, Pending::Guess);
