@@ -129,6 +129,7 @@ class Decoder {
     i_.vex = true;
     i_.vex256 = (v & 4) != 0;
     i_.vvvv = static_cast<u8>(~(v >> 3) & 15);
+    vvvv_given_ = i_.vvvv != 0;
     pp_ = v & 3;
     if (!is64()) {
       r_ = x_ = b_ = false;
@@ -207,7 +208,7 @@ class Decoder {
       if (!parse_operand(n, static_cast<Encoding>(row.encoding[n]), static_cast<Size>(row.size[n]))) return false;
     if (p_.lock && (!(row.flags & kRowLock) || i_.op[0].kind != OperandKind::Mem)) return false;
     // VEX.vvvv is 1111b where no operand uses it (SDM vol. 2, 2.3.5.6).
-    if (i_.vex && !uses_vvvv_ && i_.vvvv != 0) return false;
+    if (i_.vex && !uses_vvvv_ && vvvv_given_) return false;
     return true;
   }
 
@@ -394,7 +395,7 @@ class Decoder {
   Prefixes p_;
   unsigned map_ = 0;
   u8 opcode_ = 0, pp_ = 0;
-  bool r_ = false, x_ = false, b_ = false, uses_vvvv_ = false, seen_imm_ = false;
+  bool r_ = false, x_ = false, b_ = false, uses_vvvv_ = false, vvvv_given_ = false, seen_imm_ = false;
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <string_view>
 
 #include "frontends/x86/lifter.h"
 #include "frontends/x86/user_segments.h"
@@ -141,6 +142,20 @@ void step_exit(Lifter& l, ir::Block& out, GuestAddr pc) {
   l.ir.exit_exception(ExitKind::Trap, pc, trap_value(kDB, 2));
 }
 
+/// Code segments cannot be written (SDM vol. 3, 5.5): an instruction that writes its memory operand through a CS override outside
+/// 64-bit code. What helpers write shows in the name only.
+bool writes_code_segment(const Insn& i, const ir::Block& out, std::size_t mark) {
+  if (i.mem.seg != CS || i.code == CodeSize::Bits64) return false;
+  const std::string_view name = i.row->name;
+  if (name.find("maskmov") != name.npos && (i.row->mod_rule == 2 || i.op[0].kind == OperandKind::Mem)) return true;
+  if (i.op[0].kind != OperandKind::Mem || name == "push" || name == "call" || name == "callf") return false;
+  for (std::size_t n = mark; n < out.insts.size(); ++n)
+    if (out.insts[n].op != ir::Op::call_ && (ir::effects_of(out.insts[n]) & ir::WRITES_MEM)) return true;
+  for (const char* writer : {"fst", "fist", "fnst", "fnsave", "fbstp", "fxsave", "xsave"})
+    if (name.starts_with(writer)) return true;
+  return false;
+}
+
 void lift(ir::CodeSource& code, GuestAddr start, u32 mode, const ir::LiftLimits& limits, ir::Block& out) {
   out.clear();
   out.pc = start;
@@ -178,6 +193,11 @@ void lift(ir::CodeSource& code, GuestAddr start, u32 mode, const ir::LiftLimits&
     if (result == Lift::Undefined) {
       out.insts.resize(mark);
       return l.ir.exit_exception(ExitKind::Undefined, pc);
+    }
+    if (writes_code_segment(i, out, mark)) {
+      out.insts.resize(mark);
+      l.trap(i, kGP);
+      return;
     }
     if (result == Lift::End) {
       if (step) step_exit(l, out, pc);
