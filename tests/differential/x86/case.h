@@ -24,6 +24,7 @@ inline constexpr u64 kScratch = 0x10000000, kScratchBytes = 2 * kPage;
 inline constexpr u64 kLow = 0x8000, kLowBytes = 2 * kPage;  // within reach of 16-bit addresses
 inline constexpr u64 kCode = 0x20000000, kSlotBytes = 128, kSlots = 1024;
 inline constexpr u64 kFsBase = 0x0f000000, kGsBase = 0x0e800000;
+inline constexpr u32 kDataSelector = 0x2b;
 inline constexpr u32 kFsSelector = 0x07, kGsSelector = 0x0f;  // of the LDT
 inline constexpr unsigned kMemoryImages = 8;
 
@@ -54,7 +55,9 @@ struct State {
   V128 st[8];
   u32 mxcsr;
   u16 fcw, fsw;
-  u8 ftw;  // abridged: bit i set = Ri not empty
+  u8 ftw;           // abridged: bit i set = Ri not empty
+  u16 selector[6];  // ES CS SS DS FS GS
+  u64 fs_base, gs_base;
 };
 
 /// How a case ended: an exception as the processor numbers them.
@@ -107,7 +110,10 @@ struct Sequence {
   bool double_shift = false;  // 16-bit SHLD or SHRD by CL: the result of counts above 16 is undefined
   bool xsave = false;         // rDX:rAX chooses among the components that Kiln has
   bool wild = false;          // random bytes
-  u64 small_registers = 0;    // bit per register: bit offsets of BT and its like
+  bool changes_segments = false;
+  bool ends = false;        // nothing may come behind
+  bool selectors = false;   // registers should hold selectors
+  u64 small_registers = 0;  // bit per register: bit offsets of BT and its like
 };
 
 struct Case {
@@ -155,6 +161,8 @@ class Generator {
 bool well_defined(const Sequence& sequence);
 /// Makes the x87 status word's summary bits follow from its exceptions and the masks, as the processor does on loading it.
 void normalise(State& state);
+/// Segment registers as every case begins with them (CS follows from the mode).
+void start_segments(State& state);
 /// "general", "x87", "mmx", "sse" or "avx".
 const char* group_of(const x86::Row& row);
 void fill_memory_image(Random& random, Memory& image);
@@ -173,6 +181,8 @@ class Native {
   void start(std::span<const Case> cases);
   /// Waits for the results of start().
   const Result* finish();
+  /// The first result of the last finish().
+  const Result& finished() const;
   u64 restarts() const { return restarts_; }
   /// The file that holds the code.
   int descriptor() const;
@@ -194,6 +204,13 @@ class Emulator {
   /// The code in the slots is new.
   virtual void new_code() = 0;
   virtual void run(const Case& c, Result& out) = 0;
+  /// The same for a case that stands alone: run again until it is in the tier's own code.
+  void run_warm(const Case& c, Result& out) {
+    for (unsigned n = 0; n < runs_until_hot(); ++n) run(c, out);
+  }
+
+ protected:
+  virtual unsigned runs_until_hot() const { return 1; }
 };
 
 // --- compare.cpp ------------------------------------------------------------------------------------------------------------
@@ -212,5 +229,20 @@ class Judge {
 };
 /// Drops instructions and simplifies the state as long as the case still differs. `sequence` is what the result points to.
 Case minimise(Judge& judge, const Case& found, Sequence& sequence);
+
+// --- case_file.cpp ----------------------------------------------------------------------------------------------------------
+
+/// The memory image that files begin with; image 0 of the tester.
+void pattern(Memory& memory);
+/// A case that began with pattern() and stands in slot 0, with what the processor made of it.
+std::string case_line(const Case& c, const Result& native);
+struct FileCase {
+  Sequence sequence;
+  State start;
+  Memory memory;
+  Result expected;
+};
+/// Empty, or what is wrong with the line.
+std::string parse_case(const std::string& line, FileCase& out);
 
 }  // namespace kiln::test::x86diff

@@ -7,6 +7,18 @@
 //   - the write bit of a page fault by an instruction that reads before it writes: the processor asks for write access at once.
 //   - a jump to a non-canonical address: #GP comes from the branch on the processor, from the fetch at the target in Kiln.
 //   - MXCSR_MASK's bit 17 in images of FXSAVE and XSAVE (AMD's misaligned mode; Kiln's processors do not have it).
+//   - the address of a page fault within operands of 32 bytes and more and masked ones; XSAVE and its like at a fault (what is
+//   written
+//     before it), MASKMOV and VMASKMOV with a mask of zero (whether they fault).
+//   - memory near a page fault by a store of more than 8 bytes, part of which may be done (SDM vol. 3, 9.1.1).
+//   - POPA's registers after a page fault half way (AMD: those read so far have changed); the requested privilege level of a
+//   null
+//     selector, which a return from the kernel clears.
+//   - #MF or #GP first when an x87 or MMX instruction writes through CS while an exception is pending.
+//   - a gather's mask after a fault: AMD leaves the bits below the sign of elements to come.
+//   - x87 tags and TOP when CVTPS2PI and its like raise #XM: AMD has gone to MMX state by then.
+//   - MXCSR's bit 17 (AMD) where LDMXCSR and its like set it.
+//   - an access that reaches over the end of a 4 GiB segment: #GP or #SS on the processor, a page fault in Kiln.
 //   - cases in which the guest sets EFLAGS.AC: alignment checks are not implemented.
 #include <fmt/format.h>
 
@@ -61,6 +73,42 @@ u32 undefined_flags(const Case& c, u64 rip) {
   return undefined;
 }
 
+/// The piece that stands at `rip`, if any.
+const x86::Row* row_at(const Case& c, u64 rip) {
+  u64 at = slot_address(c.slot);
+  for (const Piece& p : c.sequence->pieces) {
+    if (at == rip) return p.row;
+    at += p.bytes.size();
+  }
+  return nullptr;
+}
+bool named(const x86::Row* row, const char* part) { return row != nullptr && std::strstr(row->name, part) != nullptr; }
+
+/// How far apart the addresses of a page fault may be: large operands and masked ones are not touched from their first byte on.
+u64 touched(const Case& c, u64 rip) {
+  const x86::Row* row = row_at(c, rip);
+  if (row == nullptr) return 1;
+  if (named(row, "xsave") || named(row, "xrstor")) return 1024;
+  if (named(row, "save") || named(row, "rstor")) return 512;
+  if (named(row, "maskmov") || named(row, "fldenv") || named(row, "fnstenv") || row->map >= 4) return 32;
+  return 1;
+}
+
+/// The mask register of the gather at `rip`.
+unsigned gather_mask(const Case& c, u64 rip) {
+  u64 at = slot_address(c.slot);
+  for (const Piece& p : c.sequence->pieces) {
+    if (at == rip) return x86::decode(p.bytes.data(), p.bytes.size(), at, static_cast<u32>(c.sequence->mode)).insn.vvvv;
+    at += p.bytes.size();
+  }
+  return 16;
+}
+
+/// Just below 4 GiB of a segment.
+bool over_the_end(u64 address) {
+  return address >= 0xfffff000 || (address & ~u64{0xfff}) == kFsBase - 0x1000 || (address & ~u64{0xfff}) == kGsBase - 0x1000;
+}
+
 bool outside(u64 address) { return address >= (u64{1} << 43); }
 
 }  // namespace
@@ -77,13 +125,24 @@ std::string difference(const Case& c, const Result& native, const Result& kiln, 
     return {};
 
   Exit ne = native.exit, ke = kiln.exit;
+  const x86::Row* faulted = row_at(c, n.rip);
+  if ((n.mxcsr | c.state.mxcsr) & 0x20000) return {};
+  if (!is64 && (ne.vector == x86::kGP || ke.vector == x86::kGP) &&
+      (named(faulted, "maskmov") || named(row_at(c, k.rip), "maskmov")))
+    return {};
+  if (!is64 && ne.vector == x86::kMF && ke.vector == x86::kGP) return {};
+  if (!is64 && ke.vector == x86::kPF && over_the_end(ke.address) && (ne.vector == x86::kGP || ne.vector == x86::kSS)) ke = ne;
+  if ((ne.vector == x86::kPF || ne.vector == x86::kGP) &&
+      (c.sequence->xsave || named(faulted, "maskmovdqu") || named(faulted, "maskmovq")))
+    return {};
   const bool pf = ne.vector == x86::kPF && ke.vector == x86::kPF;
   const bool native_wild = ne.vector == x86::kGP || ne.vector == x86::kSS || (ne.vector == x86::kPF && outside(ne.address));
   const bool kiln_wild = ke.vector == x86::kGP || (ke.vector == x86::kPF && outside(ke.address));
   if (!pf && is64 && native_wild && kiln_wild && ne.vector != ke.vector) ke = ne;
   if (ne.vector != ke.vector) r.number("vector", ne.vector, ke.vector);
   else if (pf) {
-    if (!(outside(ne.address) && outside(ke.address))) r.number("cr2", ne.address, ke.address);
+    const u64 apart = ne.address > ke.address ? ne.address - ke.address : ke.address - ne.address;
+    if (!(outside(ne.address) && outside(ke.address)) && apart >= touched(c, n.rip)) r.number("cr2", ne.address, ke.address);
     r.number("fetch", ne.error & 16, ke.error & 16);
     if (!(ne.error & 2)) r.number("write", ne.error & 2, ke.error & 2);
   } else if (ne.vector == x86::kGP || ne.vector == x86::kNP || ne.vector == x86::kSS) {
@@ -91,30 +150,44 @@ std::string difference(const Case& c, const Result& native, const Result& kiln, 
   }
   // The branch itself faults on the processor, the target's fetch in Kiln.
   const u64 sign = k.rip >> 47;
-  if (ne.vector == x86::kGP && ke.vector == x86::kGP && is64 && sign != 0 && sign != 0x1ffff) return {};
+  if (ne.vector == x86::kGP && (ke.vector == x86::kGP || ke.vector == x86::kDB) && is64 && sign != 0 && sign != 0x1ffff)
+    return {};
   const bool syscall = ne.vector == Exit::kSyscall && ke.vector == Exit::kSyscall;
   const u64 mask = is64 ? ~u64{0} : 0xffffffff;
   if (!syscall) r.number("rip", n.rip & mask, k.rip & mask);
   for (unsigned i = 0; i < (is64 ? 16u : 8u); ++i) {
+    if (pf && named(faulted, "popa")) continue;
     if (syscall && (i == x86::RAX || i == x86::RCX || i == 11)) continue;
     r.number(kGpr[i], n.r[i] & mask, k.r[i] & mask);
   }
   const u64 flags = ~u64{x86::kRf} & ~u64{undefined_flags(c, n.rip)};
   r.number("eflags", n.rflags & flags, k.rflags & flags);
   r.number("mxcsr", n.mxcsr, k.mxcsr);
+  static constexpr const char* kSegments[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
+  for (unsigned i = 0; i < 6; ++i)
+    if (i != x86::CS && (n.selector[i] | k.selector[i]) > 3) r.number(kSegments[i], n.selector[i], k.selector[i]);
+  r.number("fs_base", n.fs_base, k.fs_base);
+  r.number("gs_base", n.gs_base, k.gs_base);
+  const bool in_gather = ne.vector != x86::kBP && named(faulted, "gather");
   for (unsigned i = 0; i < (is64 ? 16u : 8u); ++i) {
+    if (in_gather && i == gather_mask(c, n.rip)) continue;
     r.vector(fmt::format("xmm{}", i), n.xmm[i], k.xmm[i]);
     r.vector(fmt::format("ymm{}h", i), n.ymm_high[i], k.ymm_high[i]);
   }
   r.number("fcw", n.fcw, k.fcw);
-  r.number("fsw", n.fsw, k.fsw);
-  r.number("ftw", n.ftw, k.ftw);
+  const bool mmx_transition = ne.vector == x86::kXM && faulted != nullptr && faulted->map == 1;
+  if (!mmx_transition) {
+    r.number("fsw", n.fsw, k.fsw);
+    r.number("ftw", n.ftw, k.ftw);
+  }
   for (unsigned i = 0; i < 8; ++i) r.vector(fmt::format("R{}", i), n.st[i], k.st[i]);
   const auto memory = [&](const char* what, const u8* a, const u8* b, u64 bytes, u64 address) {
     if (std::memcmp(a, b, bytes) == 0) return;
     unsigned shown = 0;
     for (u64 i = 0; i < bytes && shown < 4; ++i) {
       if (a[i] == b[i]) continue;
+      const u64 to_fault = address + i - ne.address + 32;
+      if (pf && to_fault < 64 && touched(c, n.rip) > 1) continue;
       const u64 from = i & ~u64{7};
       u64 x, y;
       std::memcpy(&x, a + from, 8);

@@ -12,6 +12,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <unordered_map>
+#include <utility>
 
 #include "frontends/x86/user_segments.h"
 #include "frontends/x86/x86.h"
@@ -124,10 +125,13 @@ void put(X86State& s, const State& in, x86::CodeSize mode) {
   s.mxcsr = (in.mxcsr & 0xffff) | 0x1f80;
   s.mxcsr_unmasked = ~in.mxcsr & 0x1f80;
   x86::set_eflags(s, static_cast<u32>(in.rflags));
-  static constexpr u32 kSelectors[6] = {0x2b, 0, 0x2b, 0x2b, kFsSelector, kGsSelector};
   for (unsigned i = 0; i < 6; ++i) {
-    s.selector[i] = i == x86::CS ? (mode == x86::CodeSize::Bits64 ? x86::kUser64Code : x86::kUser32Code) : kSelectors[i];
-    s.seg_base[i] = i == x86::FS ? kFsBase : i == x86::GS ? kGsBase : 0;
+    const u32 code = mode == x86::CodeSize::Bits64 ? x86::kUser64Code : x86::kUser32Code;
+    s.selector[i] = i == x86::CS ? code : in.selector[i];
+    const u64 d = user_descriptor(s, s.selector[i]);
+    s.seg_base[i] = i == x86::FS ? in.fs_base : i == x86::GS ? in.gs_base : 0;
+    s.seg_limit[i] = x86::descriptor_limit(d);
+    s.seg_rights[i] = x86::descriptor_rights(d) | 1;
   }
   const u32 word = (mode == x86::CodeSize::Bits64 ? x86::kX86_64 : x86::kI386).mode_of(&s);
   ir::change_mode(&s, word);
@@ -147,6 +151,9 @@ void get(const X86State& s, State& out) {
   out.fsw = static_cast<u16>(fsw_of(s));
   out.ftw = static_cast<u8>(s.ftw);
   out.mxcsr = x86::mxcsr_of(s);
+  for (unsigned i = 0; i < 6; ++i) out.selector[i] = static_cast<u16>(s.selector[i]);
+  out.fs_base = s.seg_base[x86::FS];
+  out.gs_base = s.seg_base[x86::GS];
 }
 
 constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>(address << 16) >> 16) == address; }
@@ -182,17 +189,17 @@ Exit exit_of(X86State& s, State& state, Space& space) {
     case ExitKind::Trap:
       e.vector = x86::trap_vector(value);
       e.error = x86::trap_error(value);
+      if (e.vector == x86::kDB && e.error == 2) state.rip = s.step_to;
       if (e.vector == x86::kDB) e.error = 0;
-      if (e.vector == x86::kOF) {
-        u8 opcode = 0;
-        space.fetch(s.pc, &opcode, 1);
-        state.rip += opcode == 0xcd ? 2 : 1;
-      }
+      if (e.vector == x86::kOF) state.rip += std::exchange(e.error, 0);
       break;
     default: e.vector = Exit::kUnknown;
   }
   return e;
 }
+
+/// As native.cpp's modify_ldt() makes them: writable data, DPL 3, present, accessed, 4 GiB.
+constexpr u64 ldt_entry(u64 base) { return 0x00cff3000000ffff | (base & 0xffffff) << 16 | (base >> 24) << 56; }
 
 class Base : public Emulator {
  public:
@@ -203,6 +210,7 @@ class Base : public Emulator {
   void run(const Case& c, Result& out) override {
     std::memcpy(space_.memory + kScratch, images_[c.image].scratch, kScratchBytes);
     if (c.sequence->uses_low) std::memcpy(space_.memory + kLow, images_[c.image].low, kLowBytes);
+    cpu_->ldt = ldt_;
     put(*cpu_, c.state, mode_);
     ++current.cases;
     current.memory = space_.base();
@@ -226,6 +234,7 @@ class Base : public Emulator {
   Space space_;
   X86State* cpu_ = nullptr;
   std::unique_ptr<jit::Engine> engine_;
+  u64 ldt_[x86::kLdtEntries] = {ldt_entry(kFsBase), ldt_entry(kGsBase)};
 };
 
 class Interpreter final : public Base {
@@ -303,6 +312,8 @@ class Tiers final : public Base {
     engine_.reset();
   }
   void execute() override { engine_->run(cpu_); }
+  // Blocks in which no loop begins wait for the threshold several times over.
+  unsigned runs_until_hot() const override { return config_.tier == jit::TierChoice::Two ? 12 : 1; }
 
   Log log_;
   jit::EngineConfig config_;

@@ -33,6 +33,11 @@ bool has_operand(const Row& row, Encoding e) {
   return false;
 }
 
+bool loads_segment(const Row& row) {
+  if (row.map == 0) return row.opcode == 0x8e || row.opcode == 0x07 || row.opcode == 0x17 || row.opcode == 0x1f;
+  return row.map == 1 && (row.opcode == 0xa1 || row.opcode == 0xa9);
+}
+
 /// Flags that /proc/cpuinfo names.
 std::set<std::string> host_flags() {
   std::ifstream in("/proc/cpuinfo");
@@ -60,6 +65,10 @@ bool host_has(unsigned feature) {
 /// Privileged instructions that an operating system lets user code have after all (UMIP's emulation), or that leave no trace to
 /// compare.
 bool unpredictable(const Row& row) {
+  // Not random for the sake of whoever runs them alone; here they are contained.
+  if (is_name(row, {"int3", "int", "into", "syscall", "les", "lds", "lss", "lfs", "lgs", "verr", "verw", "lar", "lsl"}))
+    return false;
+  if (loads_segment(row) || std::strstr(row.name, "sbase")) return false;
   if ((row.flags & x86::kRowNoRandom) && !(row.flags & x86::kRowPrivileged)) return true;
   // AMD: SYSENTER and SYSEXIT are #UD in long mode.
   // AMD: 0F 0D with a register is #UD; Intel's NOP.
@@ -219,6 +228,14 @@ void normalise(State& s) {
   else s.fsw &= 0x7f7f;
 }
 
+void start_segments(State& s) {
+  s.selector[x86::ES] = s.selector[x86::DS] = s.selector[x86::SS] = kDataSelector;
+  s.selector[x86::FS] = kFsSelector;
+  s.selector[x86::GS] = kGsSelector;
+  s.fs_base = kFsBase;
+  s.gs_base = kGsBase;
+}
+
 namespace {
 /// Adds what `row` does to the undefined flags; false if it looks at one.
 bool track_undefined(const Row& row, unsigned param, u32& undefined) {
@@ -314,7 +331,9 @@ bool Generator::draw_piece(Random& r, const Row& row, Sequence& sequence, u32& u
     const unsigned map = row.map & 3;
     const u8 pp = rule == PrefixRule::P66 ? 1 : rule == PrefixRule::F3 ? 2 : rule == PrefixRule::F2 ? 3 : 0;
     const u8 l = row.l_rule ? row.l_rule - 1 : static_cast<u8>(r.below(2));
-    const u8 w = row.w_rule ? row.w_rule - 1 : static_cast<u8>(r.below(2));
+    // AMD: #UD for VEX.W in 32-bit code where 64-bit code would move 64 bits; Intel ignores it.
+    const bool no_w = !is64 && is_name(row, {"vpinsrd", "vpextrd"});
+    const u8 w = row.w_rule ? row.w_rule - 1 : no_w ? 0 : static_cast<u8>(r.below(2));
     u8 vvvv = uses_vvvv || r.percent(1) ? static_cast<u8>(r.below(16)) : 15;
     if (!is64 && r.percent(90)) vvvv |= 8;
     const u8 last = static_cast<u8>(vvvv << 3 | l << 2 | pp);
@@ -384,6 +403,8 @@ bool Generator::draw_piece(Random& r, const Row& row, Sequence& sequence, u32& u
   const x86::DecodeResult d = x86::decode(probe.data(), 15, kCode, mode_word());
   const bool illegal_lock = std::find(out.begin(), out.end(), 0xf0) != out.end() && !(row.flags & x86::kRowLock);
   if (d.insn.row != &row) {
+    // AMD: LOCK MOV CR0 is another way to CR8.
+    if (illegal_lock && has_operand(row, Encoding::C)) return false;
     // Wanted now and then: LOCK where it is not allowed, vvvv where it is not used.
     if (d.insn.row != nullptr || d.insn.length < header || !(illegal_lock || (vex && r.percent(20)))) return false;
     piece.row = nullptr;
@@ -416,6 +437,8 @@ bool Generator::draw_piece(Random& r, const Row& row, Sequence& sequence, u32& u
     if (!tail && !sequence.pieces.empty()) return false;
     sequence.double_shift |= !tail;
   }
+  // AMD: no 64-bit offsets.
+  if (is_name(row, {"lss", "lfs", "lgs"}) && insn.operand_bytes == 8) return false;
   if (std::strncmp(row.name, "xsave", 5) == 0 || std::strncmp(row.name, "xrstor", 6) == 0 ||
       is_name(row, {"fxsave", "fxrstor"})) {
     if (!sequence.pieces.empty()) return false;
@@ -423,10 +446,8 @@ bool Generator::draw_piece(Random& r, const Row& row, Sequence& sequence, u32& u
   }
   // Flags whose value is undefined must not be looked at.
   if (!track_undefined(row, insn.param, undefined)) return false;
-  if (row.has_modrm || is_string(row) || row.map == 0) note_uses(r, insn, sequence);
+  note_uses(r, insn, sequence);
   if (is_name(row, {"div", "idiv"})) sequence.divides = true;
-  if (has_operand(row, Encoding::Cl)) sequence.small_counter |= r.percent(50);
-  if ((insn.rep || insn.repne) && is_string(row)) sequence.small_counter = true;
   sequence.pieces.push_back(piece);
   return true;
 }
@@ -460,6 +481,15 @@ void Generator::note_uses(Random& r, const Insn& insn, Sequence& sequence) const
       sequence.small_registers |= u64{1} << insn.op[1].reg;
     break;
   }
+  // Far pointers and stack slots seldom hold selectors by chance: registers do.
+  if (loads_segment(row) || is_name(row, {"les", "lds", "lss", "lfs", "lgs"}) || std::strstr(row.name, "sbase")) {
+    sequence.changes_segments = true;
+    // Later accesses would go through whatever was loaded.
+    if (!is64) sequence.ends = true;
+  }
+  if (loads_segment(row) || is_name(row, {"verr", "verw", "lar", "lsl"})) sequence.selectors = true;
+  if (has_operand(row, Encoding::Cl)) sequence.small_counter |= r.percent(50);
+  if ((insn.rep || insn.repne) && is_string(row)) sequence.small_counter = true;
   if (is_string(row)) {
     simple(x86::RSI, 64, segment(insn.mem.seg));
     simple(x86::RDI, 64, 0);
@@ -486,15 +516,21 @@ void Generator::draw_wild(Random& r, Sequence& sequence) {
     const x86::DecodeResult d = x86::decode(bytes, 15, kCode, mode_word());
     Piece piece;
     piece.row = d.insn.row;
-    if (piece.row && (unpredictable(*piece.row) || !host_has(piece.row->feature) || has_operand(*piece.row, Encoding::J) ||
-                      is_name(*piece.row, {"ret", "jmp", "call", "xabort"})))
+    if (piece.row &&
+        (unpredictable(*piece.row) || !host_has(piece.row->feature) || has_operand(*piece.row, Encoding::J) ||
+         is_name(*piece.row, {"shld", "shrd", "lss", "lfs", "lgs"}) || is_name(*piece.row, {"ret", "jmp", "call"})))
       continue;
     piece.bytes.assign(bytes, bytes + (d.insn.row ? d.insn.length : 15));
+    // A 32-bit SYSCALL or SYSENTER comes back elsewhere.
+    if (mode_ != CodeSize::Bits64 && !piece.row && at && bytes[at - 1] == 0x0f && (bytes[at] == 0x05 || bytes[at] == 0x34))
+      continue;
     if (d.insn.row) note_uses(r, d.insn, sequence);
+    if (piece.row && (std::strstr(piece.row->name, "xsave") || std::strstr(piece.row->name, "xrstor"))) sequence.xsave = true;
     const bool undefined = d.insn.row == nullptr;
     sequence.pieces.push_back(piece);
-    if (undefined) break;
+    if (undefined || sequence.ends) break;
   }
+  if (!well_defined(sequence)) sequence.pieces.clear();
 }
 
 Sequence Generator::draw(Random& r, std::vector<RowStatistics>& statistics) {
@@ -538,7 +574,7 @@ Sequence Generator::draw(Random& r, std::vector<RowStatistics>& statistics) {
     }
     ++statistics[id].drawn;
     const Piece& piece = sequence.pieces.back();
-    if (!piece.row) break;
+    if (!piece.row || sequence.ends) break;
     const Insn insn = x86::decode(piece.bytes.data(), piece.bytes.size(), kCode, mode_word()).insn;
     for (unsigned k = 0; k < 2; ++k)
       if (insn.op[k].kind == OperandKind::Gpr) written |= u64{1} << insn.op[k].reg;
@@ -612,6 +648,12 @@ State Generator::draw_state(Random& r, const Sequence& sequence, unsigned slot) 
       if (use.base < 0) set(static_cast<unsigned>(use.index), (rest & mask) >> use.scale_log2);
     }
   }
+  if (sequence.selectors)
+    for (unsigned i = 0; i < 16; ++i) {
+      static constexpr u16 kSelectors[] = {0, 3, 0x23, 0x2b, 0x28, 0x33, 0x07, 0x0f, 0x04, 0x10, 0x17, 0x40, 0x63, 0xffff};
+      if (i == x86::RSP || (fixed >> i & 1) || !r.percent(85)) continue;
+      s.r[i] = (s.r[i] & ~u64{0xffff}) | kSelectors[r.below(std::size(kSelectors))];
+    }
   if (sequence.double_shift) s.r[x86::RCX] = (s.r[x86::RCX] & ~u64{31}) | r.below(17);
   if (sequence.xsave) {
     s.r[x86::RAX] &= 7;
@@ -620,6 +662,7 @@ State Generator::draw_state(Random& r, const Sequence& sequence, unsigned slot) 
   if (!is64)
     for (unsigned i = 0; i < 16; ++i) s.r[i] = i < 8 ? s.r[i] & 0xffffffff : 0;
   s.rip = slot_address(slot);
+  start_segments(s);
   s.rflags = (r.next() & x86::kStatusFlags) | x86::kIf | 2 | (r.percent(15) ? x86::kDf : 0);
   for (unsigned i = 0; i < 16; ++i) {
     const bool there = is64 || i < 8;

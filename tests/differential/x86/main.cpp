@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <fstream>
 #include <map>
 
 #include "tests/differential/x86/case.h"
@@ -25,6 +26,10 @@ struct Options {
   bool need_all_rows = false;
   bool list_missing = true;
   u64 only_batch = ~u64{0};
+  std::string save;    // finds go there as lines
+  std::string record;  // so many cases of every row, as lines
+  unsigned per_row = 2;
+  std::string answer;  // a file of cases to be answered
 };
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -70,13 +75,63 @@ class Tester final : public Judge {
     return missing && options_.need_all_rows ? 1 : 0;
   }
 
+  /// Writes cases of single instructions with the processor's answers.
+  int record() {
+    std::FILE* out = std::fopen(options_.record.c_str(), "w");
+    if (out == nullptr) return 2;
+    Random random(options_.seed);
+    fmt::print(out, "# Recorded by x86_differential --record; the format stands in tests/differential/x86/case_file.cpp.\n");
+    std::map<const x86::Row*, unsigned> done;
+    const u64 wanted = generator_.rows() * options_.per_row;
+    u64 lines = 0;
+    for (u64 attempts = 0; lines < wanted && attempts < wanted * 50; ++attempts) {
+      const Sequence sequence = generator_.draw(random, statistics_);
+      if (sequence.wild || sequence.pieces.size() != 1 || !sequence.pieces[0].row) continue;
+      if (done[sequence.pieces[0].row] >= options_.per_row) continue;
+      Case c{&sequence, 0, 0, generator_.draw_state(random, sequence, 0)};
+      plain(c.state, sequence);
+      if (!judge(c, nullptr).empty()) continue;  // for the tester itself
+      const Result& native = native_.finished();
+      if (native.exit.vector != x86::kBP && random.percent(70)) continue;
+      ++done[sequence.pieces[0].row];
+      ++lines;
+      fmt::print(out, "{}\n", case_line(c, native));
+    }
+    std::fclose(out);
+    fmt::print("{} lines of {} rows\n", lines, done.size());
+    return 0;
+  }
+
+  /// Prints the lines of a case file again, with the processor's answers of today.
+  int answer() {
+    std::ifstream in(options_.answer);
+    for (std::string line; std::getline(in, line);) {
+      FileCase file;
+      if (line.empty() || line[0] == '#') {
+        fmt::print("{}\n", line);
+        continue;
+      }
+      const std::string complaint = parse_case(line, file);
+      if (!complaint.empty()) {
+        fmt::print(stderr, "{}: {}\n", complaint, line);
+        return 1;
+      }
+      if (file.sequence.mode != options_.mode) continue;
+      const Case c{&file.sequence, 0, 0, file.start};
+      const std::string text = judge(c, nullptr);
+      fmt::print("{}\n", case_line(c, native_.finished()));
+      if (!text.empty()) fmt::print(stderr, "{}\n{}", line, text);
+    }
+    return 0;
+  }
+
   std::string judge(const Case& c, std::string* first) override {
     Case alone = c;
     const auto code = assemble(*c.sequence, c.slot);
     std::memcpy(native_.code() + c.slot * kSlotBytes, code.data(), kSlotBytes);
     emulator_->new_code();
     native_.start({&alone, 1});
-    emulator_->run(alone, kiln_[0]);
+    emulator_->run_warm(alone, kiln_[0]);
     return difference(alone, native_.finish()[0], kiln_[0], first);
   }
 
@@ -85,7 +140,35 @@ class Tester final : public Judge {
     std::vector<Memory> images(kMemoryImages);
     Random random(seed ^ 0xfeed);
     for (Memory& image : images) fill_memory_image(random, image);
+    pattern(images[0]);
     return images;
+  }
+
+  /// Leaves what a single instruction can have to do with.
+  static void plain(State& s, const Sequence& sequence) {
+    const std::string group = group_of(*sequence.pieces[0].row);
+    const x86::Insn insn =
+        x86::decode(sequence.pieces[0].bytes.data(), sequence.pieces[0].bytes.size(), kCode, static_cast<u32>(sequence.mode))
+            .insn;
+    u64 keep = 1u << x86::RSP, vectors = 1;
+    if (group == "general") keep |= 0xff;
+    for (const MemoryUse& use : sequence.uses) {
+      if (use.base >= 0) keep |= 1u << use.base;
+      if (use.index >= 0) (use.vector_index ? vectors : keep) |= 1u << use.index;
+    }
+    for (const x86::Operand& o : insn.op) (o.kind == x86::OperandKind::Xmm ? vectors : keep) |= 1u << o.reg;
+    for (unsigned i = 0; i < 16; ++i) {
+      if (!(keep >> i & 1)) s.r[i] = 0;
+      if ((vectors >> i & 1) && (group == "sse" || group == "avx")) continue;
+      s.xmm[i] = s.ymm_high[i] = {};
+    }
+    if (group != "x87" && group != "mmx" && insn.op[0].kind != x86::OperandKind::Mmx &&
+        insn.op[1].kind != x86::OperandKind::Mmx) {
+      std::memset(s.st, 0, sizeof s.st);
+      s.fcw = 0x37f;
+      s.fsw = s.ftw = 0;
+    }
+    if (group != "sse" && group != "avx") s.mxcsr = 0x1f80;
   }
 
   void run_batch(u64 batch, unsigned sequences, unsigned states) {
@@ -107,23 +190,32 @@ class Tester final : public Judge {
     for (std::size_t i = 0; i < cases.size(); ++i) emulator_->run(cases[i], kiln_[i]);
     const Result* native = native_.finish();
     cases_ += cases.size();
-    std::vector<const Case*> bad;
+    std::vector<std::pair<const Case*, std::string>> bad;
     for (std::size_t i = 0; i < cases.size(); ++i) {
-      if (difference(cases[i], native[i], kiln_[i]).empty()) continue;
+      if (native[i].exit.vector == Exit::kUnknown || native[i].exit.vector == Exit::kHung) {
+        if (++lost_ <= 3)
+          fmt::print("--- batch {}: the native child {} in\n{}", batch,
+                     native[i].exit.vector == Exit::kHung ? std::string("hung")
+                                                          : fmt::format("died (status {:x})", native[i].exit.error),
+                     describe(cases[i]));
+        continue;
+      }
+      std::string text = difference(cases[i], native[i], kiln_[i]);
+      if (text.empty()) continue;
       ++unequal_;
-      bad.push_back(&cases[i]);
+      bad.emplace_back(&cases[i], std::move(text));
     }
     unsigned shrunk = 0;
     const Sequence* last = nullptr;
-    for (const Case* c : bad) {
+    for (const auto& [c, text] : bad) {
       if (c->sequence == last && shrunk) continue;
       last = c->sequence;
       if (++shrunk > 12) break;
-      report(*c, batch);
+      report(*c, batch, text);
     }
   }
 
-  void report(const Case& c, u64 batch) {
+  void report(const Case& c, u64 batch, const std::string& in_company) {
     Sequence sequence;
     const Case small = minimise(*this, c, sequence);
     std::string first;
@@ -133,8 +225,17 @@ class Tester final : public Judge {
       name += fmt::format("{} ", p.row ? std::string(p.row->name) + " " + p.row->text + ";" : "undefined");
     name += text.empty() ? "only in company" : first;
     if (finds_[name]++) return;
-    fmt::print("--- batch {}: {}\n{}{}", batch, name, describe(text.empty() ? c : small), text);
+    fmt::print("--- batch {}: {}\n{}{}", batch, name, describe(text.empty() ? c : small), text.empty() ? in_company : text);
     std::fflush(stdout);
+    if (options_.save.empty() || text.empty()) return;
+    Case there = small;
+    there.slot = there.image = 0;
+    there.state.rip = slot_address(0);
+    if (judge(there, nullptr).empty()) return;  // needs the memory or the place it was found with
+    if (std::FILE* out = std::fopen(options_.save.c_str(), "a")) {
+      fmt::print(out, "{}\n", case_line(there, native_.finished()));
+      std::fclose(out);
+    }
   }
 
   Options options_;
@@ -144,7 +245,7 @@ class Tester final : public Judge {
   Generator generator_;
   std::vector<RowStatistics> statistics_;
   std::unique_ptr<Result[]> kiln_;
-  u64 cases_ = 0, unequal_ = 0;
+  u64 cases_ = 0, unequal_ = 0, lost_ = 0;
   std::map<std::string, u64> finds_;
 };
 
@@ -152,7 +253,8 @@ class Tester final : public Judge {
   fmt::print(
       "x86_differential [--cases N] [--seconds T] [--seed S] [--group NAME | --row NAME] [--tier interp|lifted|1|2] [--mode "
       "32|64]\n"
-      "                 [--states N] [--length N] [--finds N] [--batch N] [--all-rows]\n");
+      "                 [--states N] [--length N] [--finds N] [--batch N] [--all-rows]\n"
+      "                 [--save FILE] [--record FILE] [--per-row N] [--answer FILE]\n");
   std::exit(2);
 }
 
@@ -178,6 +280,10 @@ int main(int argc, char** argv) {
     else if (name == "--states") o.states = static_cast<unsigned>(std::stoul(value));
     else if (name == "--length") o.length = static_cast<unsigned>(std::stoul(value));
     else if (name == "--finds") o.finds = static_cast<unsigned>(std::stoul(value));
+    else if (name == "--save") o.save = value;
+    else if (name == "--record") o.record = value;
+    else if (name == "--answer") o.answer = value;
+    else if (name == "--per-row") o.per_row = static_cast<unsigned>(std::stoul(value));
     else if (name == "--batch") o.only_batch = std::stoull(value);
     else if (name == "--mode" && value == "64") o.mode = kiln::x86::CodeSize::Bits64;
     else if (name == "--mode" && value == "32") o.mode = kiln::x86::CodeSize::Bits32;
@@ -187,7 +293,8 @@ int main(int argc, char** argv) {
     else if (name == "--tier" && value == "2") o.tier = Tier::Two;
     else usage();
   }
-  fmt::print("seed {}\n", o.seed);
+  if (o.answer.empty()) fmt::print("seed {}\n", o.seed);
   Tester tester(o);
-  return tester.run();
+  if (!o.answer.empty()) return tester.answer();
+  return o.record.empty() ? tester.run() : tester.record();
 }

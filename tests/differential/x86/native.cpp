@@ -31,7 +31,7 @@ constexpr std::size_t kCodeBytes = kSlots * kSlotBytes;
 struct Input {
   State state;
   u32 image;
-  bool uses_low, is32;
+  bool uses_low, is32, segments;
 };
 
 /// Between tester and child.
@@ -95,12 +95,22 @@ void save(Result& out, const ucontext_t* uc, const siginfo_t* info, int signal, 
     s.fcw = 0x37f;
     s.fsw = s.ftw = 0;
   }
+  const u64 segments = static_cast<u64>(g[REG_CSGSFS]);
+  s.selector[x86::SS] = static_cast<u16>(segments >> 48);
+  asm volatile("movw %%es, %0\n movw %%ds, %1" : "=m"(s.selector[x86::ES]), "=m"(s.selector[x86::DS]));
+  asm volatile("movw %%fs, %0\n movw %%gs, %1" : "=m"(s.selector[x86::FS]), "=m"(s.selector[x86::GS]));
+  asm volatile("rdfsbase %0\n rdgsbase %1" : "=r"(s.fs_base), "=r"(s.gs_base));
   out.exit.vector = signal == SIGSYS ? u8{Exit::kSyscall} : static_cast<u8>(g[REG_TRAPNO]);
   out.exit.error = static_cast<u32>(g[REG_ERR]);
   out.exit.address = static_cast<u64>(g[REG_CR2]);
   (void)info;
   std::memcpy(out.memory.scratch, reinterpret_cast<void*>(kScratch), kScratchBytes);
   if (in.uses_low) std::memcpy(out.memory.low, reinterpret_cast<void*>(kLow), kLowBytes);
+}
+
+void load_segments() {
+  asm volatile("movw %w0, %%ds\n movw %w0, %%es\n movw %w1, %%fs\n movw %w2, %%gs\n" ::"r"(kDataSelector), "r"(kFsSelector),
+               "r"(kGsSelector));
 }
 
 void load(const Input& in, const Memory& image, ucontext_t* uc) {
@@ -125,6 +135,7 @@ void load(const Input& in, const Memory& image, ucontext_t* uc) {
   for (unsigned i = 0; i < 8; ++i) fx.st[i] = s.st[(top + i) & 7];
   std::memcpy(fx.xmm, s.xmm, sizeof s.xmm);
   std::memcpy(frame + kYmm, s.ymm_high, sizeof s.ymm_high);
+  if (in.segments) load_segments();
   u64 components;
   std::memcpy(&components, frame + kXstateBv, 8);
   components |= 7;
@@ -167,9 +178,16 @@ extern "C" [[gnu::naked]] void kiln_x86diff_entry(int, siginfo_t*, void*) {
 namespace {
 
 /// The child never comes back from here, and calls no C library function that could look at FS: that is the case's.
-[[noreturn]] void child_main(Shared* shared, int commands, int answers) {
+[[noreturn]] void child_main(Shared* shared, int code_fd, int commands, int answers) {
   child.shared = shared;
   child.running = false;
+  const auto map = [](u64 at, u64 bytes, int prot, int flags, int fd) {
+    if (mmap(reinterpret_cast<void*>(at), bytes, prot, flags | MAP_FIXED_NOREPLACE, fd, 0) != reinterpret_cast<void*>(at))
+      _exit(5);
+  };
+  map(kScratch, kScratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  map(kLow, kLowBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+  map(kCode, kCodeBytes, PROT_READ | PROT_EXEC, MAP_SHARED, code_fd);
   void* stack = mmap(nullptr, 1 << 16, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   const stack_t alternate{stack, 0, 1 << 16};
   sigaltstack(&alternate, nullptr);
@@ -208,8 +226,7 @@ namespace {
   };
   const sock_fprog program{static_cast<unsigned short>(std::size(filter)), filter};
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) _exit(4);
-  asm volatile("movw %w0, %%ds\n movw %w0, %%es\n movw %w1, %%fs\n movw %w2, %%gs\n" ::"r"(0x2b), "r"(kFsSelector),
-               "r"(kGsSelector));
+  load_segments();
   const auto call = [](long number, long a, void* b, long c) {
     long result;
     asm volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
@@ -245,7 +262,7 @@ struct Native::Impl {
     if (pid == 0) {
       close(down[1]);
       close(up[0]);
-      child_main(shared, down[0], up[1]);
+      child_main(shared, code_fd, down[0], up[1]);
     }
     close(down[0]);
     close(up[1]);
@@ -266,24 +283,14 @@ Native::Native(const std::vector<Memory>& images) : impl_(std::make_unique<Impl>
   Impl& m = *impl_;
   m.shared = static_cast<Shared*>(mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   std::memcpy(m.shared->images, images.data(), sizeof m.shared->images);
-  const auto map = [](u64 at, u64 bytes, int prot, int flags, int fd) {
-    if (mmap(reinterpret_cast<void*>(at), bytes, prot, flags | MAP_FIXED_NOREPLACE, fd, 0) != reinterpret_cast<void*>(at))
-      die("mmap at a guest address");
-  };
-  map(kScratch, kScratchBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-  map(kLow, kLowBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
   m.code_fd = static_cast<int>(syscall(SYS_memfd_create, "code", 0));
   if (ftruncate(m.code_fd, kCodeBytes) != 0) die("ftruncate");
-  map(kCode, kCodeBytes, PROT_READ | PROT_EXEC, MAP_SHARED, m.code_fd);
   m.code = static_cast<u8*>(mmap(nullptr, kCodeBytes, PROT_READ | PROT_WRITE, MAP_SHARED, m.code_fd, 0));
   m.fork_child();
 }
 
 Native::~Native() {
   impl_->reap();
-  munmap(reinterpret_cast<void*>(kScratch), kScratchBytes);
-  munmap(reinterpret_cast<void*>(kLow), kLowBytes);
-  munmap(reinterpret_cast<void*>(kCode), kCodeBytes);
   munmap(impl_->code, kCodeBytes);
   munmap(impl_->shared, sizeof(Shared));
   close(impl_->code_fd);
@@ -292,13 +299,15 @@ Native::~Native() {
 u8* Native::code() const { return impl_->code; }
 int Native::descriptor() const { return impl_->code_fd; }
 
+const Result& Native::finished() const { return impl_->shared->result[0]; }
+
 void Native::start(std::span<const Case> cases) {
   Shared& s = *impl_->shared;
   s.count = static_cast<u32>(cases.size());
   s.next = s.done = 0;
   for (std::size_t i = 0; i < cases.size(); ++i)
-    s.input[i] = {cases[i].state, cases[i].image, cases[i].sequence->uses_low,
-                  cases[i].sequence->mode != x86::CodeSize::Bits64};
+    s.input[i] = {cases[i].state, cases[i].image, cases[i].sequence->uses_low, cases[i].sequence->mode != x86::CodeSize::Bits64,
+                  i == 0 || cases[i - 1].sequence->changes_segments};
   if (write(impl_->commands, "x", 1) != 1) die("write to child");
 }
 
@@ -314,6 +323,7 @@ const Result* Native::finish() {
     // Hung in a case, or dead of one: that case has no answer, the next ones get a new child.
     const int status = impl_->reap();
     ++restarts_;
+    s.result[s.next].exit.error = static_cast<u32>(status);
     if (restarts_ == 1 && s.next == 0 && WIFEXITED(status)) die("the native child cannot start");
     s.result[s.next].exit.vector = n == 0 ? u8{Exit::kHung} : u8{Exit::kUnknown};
     ++s.next;
