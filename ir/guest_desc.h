@@ -48,6 +48,9 @@ struct GuestDesc {
   std::string (*dump)(const CpuState* state);
   /// Stores to code are seen by the next instruction fetched, without notice (x86). False: the guest must say so (A64's IC IVAU).
   bool coherent_icache = false;
+  /// Not 0: the bits of an address that count, for loads, stores and fetches (A64: top byte ignored). Helpers that access guest memory
+  /// (effects READS_MEM or WRITES_MEM, and MAY_FAULT) then take the address as their first argument.
+  u64 address_mask = 0;
 };
 
 }  // namespace kiln::ir

@@ -31,7 +31,9 @@ Result<void> MemoryMap::reserve(unsigned max_bits) {
   // A limit on address space (ulimit -v) or five-level paging tricks may forbid the big one.
   for (unsigned bits = max_bits; bits >= 32; --bits) {
     const u64 size = std::min(u64{1} << bits, kReservationEnd - kPreferredBase);
-    void* p = mmap(reinterpret_cast<void*>(kPreferredBase - 0x10000), size + 0x20000, PROT_NONE,
+    // What a null pointer with a (negative) offset hits is not ours either. A 32-bit guest's addresses do not go below 0.
+    const u64 guard = max_bits > 32 ? u64{1} << 30 : 0x10000;
+    void* p = mmap(reinterpret_cast<void*>(kPreferredBase - guard), guard + size + 0x10000, PROT_NONE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (p == MAP_FAILED) continue;
     base_ = kPreferredBase;

@@ -124,6 +124,8 @@ const ir::GuestDesc kA64 = {
     .mode_of = mode_of,
     .lift = lift,
     .dump = dump,
+    .coherent_icache = false,
+    .address_mask = mask_low(56),
 };
 
 u32 fpsr_of(const A64State& state) { return fpsr_from(state, state.mxcsr); }

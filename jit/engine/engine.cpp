@@ -54,17 +54,18 @@ Engine::Impl::~Impl() {
   if (perf_file != nullptr) std::fclose(perf_file);
 }
 
-void Engine::Impl::lift(ir::CodeSource& code, GuestAddr pc, u32 mode, unsigned max_insns, ir::Block& out) {
+void Engine::Impl::lift(ir::CodeSource& code, GuestAddr pc, u32 mode, unsigned max_insns, bool masked, ir::Block& out) {
   ir::LiftLimits limits;
   limits.max_insns = max_insns;
   out.clear();
   guest.lift(code, pc, mode, limits, out);
+  if (masked) mask_addresses(out, guest.address_mask);
 }
 
 // Exactly what translate() lifted, whatever stands in memory now.
 void Engine::Impl::lift_again(const TranslatedBlock& block, ir::Block& out) {
   KeptCode code(block.pc, block.bytes);
-  lift(code, block.pc, block.mode, block.checked ? block.guest_insns : config.max_block_insns, out);
+  lift(code, block.pc, block.mode, block.checked ? block.guest_insns : config.max_block_insns, block.masked, out);
   if (block.checked) insert_code_check(out, block.bytes.data());
 }
 
@@ -101,17 +102,17 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   const GuestAddr first_page = align_down(pc, 4096);
   watch(pages[first_page], first_page);
   CodeSnapshot code(memory, pc);
-  lift(code, pc, mode, config.max_block_insns, scratch);
+  lift(code, pc, mode, config.max_block_insns, masks_addresses, scratch);
   if (threads.size() > 1 && guest.coherent_icache && !code.same_again()) {  // being written: not half of it
     code.clear();
-    lift(code, pc, mode, config.max_block_insns, scratch);
+    lift(code, pc, mode, config.max_block_insns, masks_addresses, scratch);
   }
   bool checked = pages[first_page].checked;
   const GuestAddr last_page = align_down(pc + std::max(scratch.guest_bytes, 1u) - 1, 4096);
   if (last_page != first_page) {
     if (watch(pages[last_page], last_page)) {  // an instruction across two pages: what was read of the second one does not count
       code.clear();
-      lift(code, pc, mode, config.max_block_insns, scratch);
+      lift(code, pc, mode, config.max_block_insns, masks_addresses, scratch);
     }
     checked |= pages[last_page].checked;
   }
@@ -122,7 +123,7 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   }
   if (checked) {
     // What a store of the block's own changes, the next block's check sees.
-    if (const unsigned insns = insns_to_first_store(scratch); insns < scratch.guest_insns) lift(code, pc, mode, insns, scratch);
+    if (const unsigned insns = insns_to_first_store(scratch); insns < scratch.guest_insns) lift(code, pc, mode, insns, masks_addresses, scratch);
     insert_code_check(scratch, code.data());
   }
   const bool keep_lifted = config.log->on(kLogIr) || config.self_check;
@@ -134,6 +135,7 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   block->mode = mode;
   block->guest_bytes = scratch.guest_bytes;
   block->guest_insns = scratch.guest_insns;
+  block->masked = masks_addresses;
   block->checked = checked;
   block->bytes = code.taken();
   if (config.tier == TierChoice::Interp) {
@@ -244,7 +246,10 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
           pending = nullptr;
         }
         block = translate(cpu->pc, cpu->mode);
-        if (block == nullptr) return cannot_fetch(cpu, fetch_fault);
+        if (block == nullptr) {
+          if (cannot_fetch(cpu, fetch_fault) != ExitKind::None) return exit_kind(cpu);
+          continue;
+        }
       }
       if (epoch != evictions) pending = nullptr;
       epoch = evictions;
@@ -277,8 +282,8 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
           std::unique_lock lock(mutex);
           recover(thread);
         }
-        if (exit_kind(cpu) != ExitKind::CodeChanged) return exit_kind(cpu);  // a trap's, maybe
-        if (const ExitKind kind = pass_changed_code(cpu); kind != ExitKind::None) return kind;
+        const ExitKind kind = pass_fault(cpu);
+        if (kind != ExitKind::None) return kind;
         break;
       }
       default: return exit_kind(cpu);
@@ -299,29 +304,50 @@ ExitKind Engine::Impl::run_interpreter(CpuState* cpu) {
       block = find(cpu->pc, cpu->mode);
       if (block == nullptr) block = translate(cpu->pc, cpu->mode);
     }
-    if (block == nullptr) return cannot_fetch(cpu, fetch_fault);
+    if (block == nullptr) {
+      if (cannot_fetch(cpu, fetch_fault) != ExitKind::None) return exit_kind(cpu);
+      continue;
+    }
     cpu->exit_kind = static_cast<u32>(ExitKind::None);
     // interpret() keeps pc and slots exact; a fault leaves it through the same door as a helper's.
     host::call_in_code(cpu, [](CpuState* state, const void* ir) { ir::interpret(*static_cast<const ir::Block*>(ir), state); },
                        block->ir.get());
-    if (exit_kind(cpu) == ExitKind::CodeChanged) pass_changed_code(cpu);
-    if (exit_kind(cpu) != ExitKind::None) return exit_kind(cpu);
+    if (pass_fault(cpu) != ExitKind::None) return exit_kind(cpu);
   }
 }
 
+// Gives None if the fetch is to be tried again.
 ExitKind Engine::Impl::cannot_fetch(CpuState* cpu, GuestAddr address) {
-  cpu->exit_kind = static_cast<u32>(ExitKind::FetchFault);
+  const bool tagged = guest.address_mask != 0 && (cpu->pc & ~guest.address_mask) != 0;
+  if (tagged) cpu->pc &= guest.address_mask;
+  cpu->exit_kind = static_cast<u32>(tagged ? ExitKind::None : ExitKind::FetchFault);
   cpu->exit_value = address;
-  return ExitKind::FetchFault;
+  return exit_kind(cpu);
 }
 
-ExitKind Engine::Impl::step(CpuState* cpu) {
+ExitKind Engine::Impl::step(CpuState* cpu, bool masked) {
   ir::Block block;
   CodeSnapshot code(memory, cpu->pc);
-  lift(code, cpu->pc, cpu->mode, 1, block);
+  lift(code, cpu->pc, cpu->mode, 1, masked, block);
   cpu->exit_kind = static_cast<u32>(ExitKind::None);
   host::call_in_code(cpu, [](CpuState* state, const void* ir) { ir::interpret(*static_cast<const ir::Block*>(ir), state); }, &block);
   return exit_kind(cpu);
+}
+
+// What the engine can put right about an exit itself; None if the thread may go on.
+ExitKind Engine::Impl::pass_fault(CpuState* cpu) {
+  if (exit_kind(cpu) == ExitKind::CodeChanged) return pass_changed_code(cpu);
+  // With bits set that do not count the host sees an address that is none.
+  if (exit_kind(cpu) != ExitKind::Fault || (cpu->exit_aux & ir::kFaultNonCanonical) == 0 || guest.address_mask == 0)
+    return exit_kind(cpu);
+  if (step(cpu, true) != ExitKind::None) return exit_kind(cpu);
+  constexpr u32 kMany = 50;
+  std::unique_lock lock(mutex);
+  if (!masks_addresses && ++tagged_accesses > kMany) {
+    masks_addresses = true;
+    invalidate(0, ~u64{0});
+  }
+  return ExitKind::None;
 }
 
 // A block found its bytes changed, or an instruction is about to write to the page that it is on itself. The latter is carried out
@@ -334,7 +360,7 @@ ExitKind Engine::Impl::pass_changed_code(CpuState* cpu) {
     cpu->exit_kind = static_cast<u32>(ExitKind::None);
     return ExitKind::None;
   }
-  while (step(cpu) == ExitKind::CodeChanged) {
+  while (step(cpu, masks_addresses) == ExitKind::CodeChanged) {
   }
   return exit_kind(cpu);
 }
@@ -382,7 +408,7 @@ void Engine::destroy_cpu(CpuState* cpu) {
 
 ExitKind Engine::run(CpuState* cpu) { return impl_->run(cpu); }
 
-ExitKind Engine::step(CpuState* cpu) { return impl_->step(cpu); }
+ExitKind Engine::step(CpuState* cpu) { return impl_->step(cpu, impl_->masks_addresses); }
 
 void Engine::invalidate(GuestAddr start, u64 size) {
   std::unique_lock lock(impl_->mutex);

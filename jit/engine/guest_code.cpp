@@ -49,6 +49,46 @@ unsigned insns_to_first_store(const ir::Block& block) {
   return std::max(insns, 1u);
 }
 
+namespace {
+bool accesses_memory(const ir::Inst& inst) {
+  switch (inst.op) {
+    case Op::load_:
+    case Op::store_:
+    case Op::atomic_rmw_:
+    case Op::atomic_cas_: return true;
+    case Op::call_: {
+      const u32 effects = ir::effects_of(inst);
+      return (effects & (ir::READS_MEM | ir::WRITES_MEM)) != 0 && (effects & ir::MAY_FAULT) != 0 && inst.args[0] != ir::kNoValue;
+    }
+    default: return false;
+  }
+}
+}  // namespace
+
+void mask_addresses(ir::Block& block, u64 mask) {
+  const std::vector<ir::Inst> before = std::move(block.insts);
+  block.insts.clear();
+  ir::Builder b(block);
+  std::vector<Value> map(before.size());
+  for (Value index = 0; index < before.size(); ++index) {
+    ir::Inst inst = before[index];
+    for (Value& v : inst.args)
+      if (v != ir::kNoValue) v = map[v];
+    if (inst.more != 0)
+      for (Value& v : block.extra_args[inst.more - 1])
+        if (v != ir::kNoValue) v = map[v];
+    if (accesses_memory(inst) && b.type_of(inst.args[0]) == ir::Type::I64) {
+      if (inst.op != Op::call_ && inst.imm != 0) {
+        inst.args[0] = b.add(inst.args[0], b.i64(inst.imm));
+        inst.imm = 0;
+      }
+      inst.args[0] = b.and_(inst.args[0], b.i64(mask));
+    }
+    block.insts.push_back(inst);
+    map[index] = static_cast<Value>(block.insts.size() - 1);
+  }
+}
+
 void insert_code_check(ir::Block& block, const u8* bytes) {
   ir::Block check;
   ir::Builder b(check);

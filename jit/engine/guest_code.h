@@ -49,6 +49,8 @@ class KeptCode final : public ir::CodeSource {
 /// with CodeChanged, value kCodeDiffers, at its first instruction.
 void insert_code_check(ir::Block& block, const u8* bytes);
 inline constexpr u64 kCodeDiffers = 1;
+/// Puts a mask on every address that the block accesses.
+void mask_addresses(ir::Block& block, u64 mask);
 /// Instructions up to and including the first that may write memory.
 unsigned insns_to_first_store(const ir::Block& block);
 

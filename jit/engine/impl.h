@@ -65,6 +65,7 @@ struct TranslatedBlock {
   std::vector<ExitSite*> incoming;
   Region* region = nullptr;      // the region that begins here
   std::atomic<bool> dead = false;
+  bool masked = false;           // see Impl::masks_addresses
   bool checked = false;          // compares its own bytes at entry: its page is left writable
   std::vector<u8> bytes;         // what the lifter saw, to lift the same once more
   bool queued = false;           // asked for, or compiled once already
@@ -109,14 +110,15 @@ struct Engine::Impl {
   // engine.cpp
   ir::ExitKind run(ir::CpuState* cpu);
   ir::ExitKind run_interpreter(ir::CpuState* cpu);
-  ir::ExitKind step(ir::CpuState* cpu);
+  ir::ExitKind step(ir::CpuState* cpu, bool masked);
   ir::ExitKind pass_changed_code(ir::CpuState* cpu);
   ir::ExitKind cannot_fetch(ir::CpuState* cpu, GuestAddr address);
+  ir::ExitKind pass_fault(ir::CpuState* cpu);
   TranslatedBlock* find(GuestAddr pc, u32 mode) const { return blocks.find(pc, mode); }
   const Region* region_at(HostAddr code);                                 // range_mutex held; null: not in a region
   TranslatedBlock* block_at(HostAddr code);                               // range_mutex held; null: not in tier-1 code
   TranslatedBlock* translate(GuestAddr pc, u32 mode);                     // mutex held; null: nothing executable at pc
-  void lift(ir::CodeSource& code, GuestAddr pc, u32 mode, unsigned max_insns, ir::Block& out);
+  void lift(ir::CodeSource& code, GuestAddr pc, u32 mode, unsigned max_insns, bool masked, ir::Block& out);
   void lift_again(const TranslatedBlock& block, ir::Block& out);
   Tier1Options tier1_options(TranslatedBlock& block) const;
   void log_block(const TranslatedBlock& block, const ir::Block& ir, const ir::Block* lifted);
@@ -169,6 +171,8 @@ struct Engine::Impl {
   std::atomic<bool> world_stopping{false};
   std::condition_variable world_resumed;
   ir::Block scratch, scratch_lifted;
+  std::atomic<bool> masks_addresses = false;  // the program uses tagged addresses: blocks mask what they access
+  u32 tagged_accesses = 0;       // until then: passed one by one
   GuestAddr fetch_fault = 0;   // why translate() gave none
 
   std::mutex range_mutex;

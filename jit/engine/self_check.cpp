@@ -107,9 +107,8 @@ ExitKind Engine::Impl::run_self_check(CpuState* cpu) {
         block = translate(cpu->pc, cpu->mode);
       }
       if (block == nullptr) {
-        cpu->exit_kind = static_cast<u32>(ExitKind::FetchFault);
-        cpu->exit_value = cpu->pc;
-        return ExitKind::FetchFault;
+        if (cannot_fetch(cpu, fetch_fault) != ExitKind::None) return static_cast<ExitKind>(cpu->exit_kind);
+        continue;
       }
       if (config.tier == TierChoice::Two && !block->queued && !block->checked) request_tier2(block, lock);
       if (block->ir == nullptr) {
@@ -178,7 +177,7 @@ ExitKind Engine::Impl::run_self_check(CpuState* cpu) {
     } else {
       ++unchecked_blocks;
     }
-    if (!internal) return kind;
+    if (!internal && pass_fault(cpu) != ExitKind::None) return static_cast<ExitKind>(cpu->exit_kind);
   }
 }
 

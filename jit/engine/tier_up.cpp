@@ -121,7 +121,7 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
       if (profile == nullptr || profile->dead || profile->checked || insns >= config.region_insns) continue;
       if (profile != entry && entries(*profile) < hot_enough) continue;
       RegionBlock block;
-      lift(memory, want.pc, entry->mode, config.max_block_insns, block.ir);
+      lift(memory, want.pc, entry->mode, config.max_block_insns, masks_addresses, block.ir);
       if (block.ir.insts.empty()) continue;
       ir::optimise(block.ir);
       insns += block.ir.guest_insns;

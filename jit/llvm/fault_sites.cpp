@@ -35,14 +35,24 @@ class FuseAccesses : public MachineFunctionPass {
   bool runOnMachineFunction(MachineFunction& mf) override {
     mf_ = &mf;
     info_ = mf.getSubtarget().getInstrInfo();
+    pending_ = nullptr;
     for (MachineBasicBlock& block : mf) fuse(block);
+    if (pending_ != nullptr) sites_.failure = "tier 2: an access was lost";
+    // The brackets around stackmaps mean nothing.
+    for (MachineBasicBlock& block : mf)
+      for (MachineInstr& mi : make_early_inc_range(block))
+        if (info_->isFrameInstr(mi) && empty_bracket(mi)) mi.eraseFromParent();
     leave_no_trace();
     return true;
   }
 
  private:
   void fuse(MachineBasicBlock& block) {
-    MachineInstr* map = nullptr;
+    MachineInstr* map = pending_;
+    // A select between a record and its access has become a diamond of blocks, in their order: nothing else leads into it.
+    if (map == nullptr) since_map_.clear();
+    for (const MachineBasicBlock* from : block.predecessors())
+      if (map != nullptr && !since_map_.contains(from)) sites_.failure = "tier 2: an access was lost";
     for (MachineInstr& mi : make_early_inc_range(block)) {
       if (mi.getOpcode() == TargetOpcode::STACKMAP) {
         if (map != nullptr) sites_.failure = "tier 2: an access was lost";
@@ -57,10 +67,8 @@ class FuseAccesses : public MachineFunctionPass {
         map = nullptr;
       }
     }
-    if (map != nullptr) sites_.failure = "tier 2: an access was lost";
-    // The brackets around stackmaps mean nothing.
-    for (MachineInstr& mi : make_early_inc_range(block))
-      if (info_->isFrameInstr(mi) && empty_bracket(mi)) mi.eraseFromParent();
+    pending_ = map;
+    since_map_.insert(&block);
   }
 
   /// An opening bracket directly before its closing one, or the other way round once that is gone.
@@ -188,6 +196,8 @@ class FuseAccesses : public MachineFunctionPass {
   FaultSites& sites_;
   MachineFunction* mf_ = nullptr;
   const TargetInstrInfo* info_ = nullptr;
+  MachineInstr* pending_ = nullptr;  // a record whose access is in a later block
+  SmallPtrSet<const MachineBasicBlock*, 4> since_map_;
   MachineInstr* closing_ = nullptr;
 };
 

@@ -134,5 +134,38 @@ TEST(Ops, RandomBlocksInTier2) {
   random_blocks(*executor, 300000, 200, kShape);
 }
 
+/// A select of vectors becomes a diamond of blocks, between the record of an access and the access.
+TEST(Ops, SelectBesideAccessInTier2) {
+  const auto executor = make_tier2();
+  if (!executor) GTEST_SKIP() << "built without tier 2";
+  Block block;
+  block.pc = 0x1000;
+  Builder ir(block);
+  ir.insn_start(0x1000, 4);
+  ir.call(kScramble, {ir.i64(5)});
+  const Value image = ir.flags_value(ir.get_flags()), bytes = ir.get_reg(Type::V128, v_offset(5));
+  const Value table = ir.vec(Op::v_tbl_, Width::B2, {bytes, bytes});
+  const Value product = ir.vec(Op::v_mul_, Width::B4, {table, ir.vconst(0x2a0dd0805aac8be7, 0xcf484a22d0a4a007)});
+  ir.insn_start(0x1004, 4);
+  const Value w = ir.get_reg(Type::I32, w_offset(2));
+  ir.set_flags(ir.flags_sub(w, ir.i32(0x351a64e5)));
+  ir.load(Type::I64, ir.i64(0x8eb), 0xe5, plain(Width::B8));
+  const Value moved = ir.xor_(image, ir.shl(image, ir.i32(3)));
+  const Value less = ir.icmp(Op::icmp_slt_, moved, ir.i32(0));
+  ir.set_reg(x_offset(5), ir.zext(Type::I64, less));
+  ir.insn_start(0x1008, 4);
+  ir.set_reg(x_offset(0), ir.get_reg(Type::I64, x_offset(6)));
+  const Value chosen = ir.select(less, table, product);
+  ir.set_reg(w_offset(2), ir.sdiv(w, w));
+  ir.call(kObserve);
+  const Value a = ir.v_to_f(Type::F64, ir.get_reg(Type::V128, v_offset(4))), b = ir.v_to_f(Type::F64, chosen);
+  ir.emit(Op::fcmp_unord_, Type::I1, {a, b});
+  ir.exit_jump(0x3000);
+  Random random(1);
+  Machine machine;
+  randomise(machine, random);
+  expect_same(*executor, block, machine, 0);
+}
+
 }  // namespace
 }  // namespace kiln::test
