@@ -33,16 +33,18 @@ inline void set_mxcsr(u32 value) { asm volatile("ldmxcsr %0" : : "m"(value)); }
 inline void raise(u32 flags) { set_mxcsr(mxcsr() | flags); }
 inline bool flushes_inputs() { return (mxcsr() & kDaz) != 0; }
 
-#define KILN_SSE(name, mnemonic)                                           \
-  inline float name(float a, float b) {                                    \
-    float r;                                                               \
-    asm volatile("v" mnemonic "ss %2, %1, %0" : "=x"(r) : "x"(a), "x"(b)); \
-    return r;                                                              \
-  }                                                                        \
-  inline double name(double a, double b) {                                 \
-    double r;                                                              \
-    asm volatile("v" mnemonic "sd %2, %1, %0" : "=x"(r) : "x"(a), "x"(b)); \
-    return r;                                                              \
+// {vex3}: else the assembler swaps the operands of additions and multiplications for a shorter prefix, and with them the NaN
+// that wins.
+#define KILN_SSE(name, mnemonic)                                                    \
+  inline float name(float a, float b) {                                             \
+    float r;                                                                        \
+    asm volatile("%{vex3%} v" mnemonic "ss %2, %1, %0" : "=x"(r) : "x"(a), "x"(b)); \
+    return r;                                                                       \
+  }                                                                                 \
+  inline double name(double a, double b) {                                          \
+    double r;                                                                       \
+    asm volatile("%{vex3%} v" mnemonic "sd %2, %1, %0" : "=x"(r) : "x"(a), "x"(b)); \
+    return r;                                                                       \
   }
 KILN_SSE(add, "add")
 KILN_SSE(sub, "sub")

@@ -7,13 +7,14 @@ namespace kiln::jit {
 using namespace ir;
 
 namespace {
-/// Null: the generic lowering is this instruction.
+/// Null: the generic lowering is this instruction. {vex3}: else LLVM's assembler swaps the operands of additions and
+/// multiplications too, for a shorter prefix where the second is xmm8 or higher.
 const char* two_operands(Op op) {
   switch (op) {
     case Op::fadd_:
-    case Op::v_fadd_: return "vadd";
+    case Op::v_fadd_: return "{vex3} vadd";
     case Op::fmul_:
-    case Op::v_fmul_: return "vmul";
+    case Op::v_fmul_: return "{vex3} vmul";
     case Op::fmin_:
     case Op::v_fmin_: return "vmin";
     case Op::fmax_:
