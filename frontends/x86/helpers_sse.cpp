@@ -205,8 +205,20 @@ void masked_store8(CpuState*, u64 to, Vec mask, Vec data) {
   asm volatile("vmaskmovpd %1, %2, %%gs:(%0)" : : "r"(to), "x"(data), "x"(mask) : "memory");
 }
 
+/// All 256 bits at once, so that a fault has written nothing and its address is the host's. shape: mask | data << 4 | f64 << 8.
+void masked_store256(CpuState* state, u64 to, u32 shape) {
+  const X86State& s = *static_cast<const X86State*>(state);
+  const auto ymm = [&](unsigned r) {
+    return _mm256_set_m128i((__m128i)ir::to_vec(s.ymm_high[r]), (__m128i)ir::to_vec(s.xmm[r]));
+  };
+  const __m256i mask = ymm(shape & 15), data = ymm(shape >> 4 & 15);
+  if (shape & 256) asm volatile("vmaskmovpd %1, %2, %%gs:(%0)" : : "r"(to), "x"(data), "x"(mask) : "memory");
+  else asm volatile("vmaskmovps %1, %2, %%gs:(%0)" : : "r"(to), "x"(data), "x"(mask) : "memory");
+}
+
 /// Element by element, destination and mask written as each is loaded: a fault leaves what is done done (SDM vol. 2,
 /// VPGATHERDD).
+/// What is not done keeps its mask as it is: the SDM spreads the sign first, processors (AMD's at least) do not.
 void gather(CpuState* state, u64 segment_base, u64 offset, u32 packed) {
   X86State& s = *static_cast<X86State*>(state);
   const GatherShape g = GatherShape::unpack(packed);
@@ -223,7 +235,6 @@ void gather(CpuState* state, u64 segment_base, u64 offset, u32 packed) {
     if (g.element64) half(r, at).d[at / 8 % 2] = value;
     else half(r, at).s[at / 4 % 4] = static_cast<u32>(value);
   };
-  for (unsigned i = 0; i < count; ++i) set(g.mask, i, mask_at(i) ? ~u64{0} : 0);
   for (unsigned i = 0; i < count; ++i) {
     if (!mask_at(i)) continue;
     const unsigned at = i * index_bytes;
@@ -277,6 +288,8 @@ const Helper kMaskedLoad4{"vmaskmovps_load", address_of(&masked_load4), kV, {kI6
 const Helper kMaskedLoad8{"vmaskmovpd_load", address_of(&masked_load8), kV, {kI64, kV}, READS_MEM | MAY_FAULT};
 const Helper kMaskedStore4{"vmaskmovps_store", address_of(&masked_store4), kNone, {kI64, kV, kV}, WRITES_MEM | MAY_FAULT};
 const Helper kMaskedStore8{"vmaskmovpd_store", address_of(&masked_store8), kNone, {kI64, kV, kV}, WRITES_MEM | MAY_FAULT};
+const Helper kMaskedStore256{
+    "vmaskmov256_store", address_of(&masked_store256), kNone, {kI64, kI32}, READS_STATE | WRITES_MEM | MAY_FAULT};
 const Helper kGather{
     "vgather", address_of(&gather), kNone, {kI64, kI64, kI32}, READS_STATE | WRITES_STATE | READS_MEM | MAY_FAULT};
 

@@ -39,6 +39,7 @@ extern const ir::Helper kSingleToHalf;       // (I32 imm, v128)
 extern const ir::Helper kMaskedStoreBytes;             // (address, data, mask)
 extern const ir::Helper kMaskedLoad4, kMaskedLoad8;    // (address, mask): VMASKMOVPS, VMASKMOVPD
 extern const ir::Helper kMaskedStore4, kMaskedStore8;  // (address, mask, data)
+extern const ir::Helper kMaskedStore256;               // (address, I32 mask register | data register << 4 | f64 << 8)
 extern const ir::Helper kGather;                       // (I64 segment base, I64 base + displacement, I32 GatherShape)
 
 /// What kFpRangeFlags computes again. Narrow: to the next smaller format.

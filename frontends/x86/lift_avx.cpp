@@ -99,10 +99,10 @@ Lift lift_vmaskmov_load(Lifter& l, const Insn& i) {
   return write_result(l, i, r);
 }
 Lift lift_vmaskmov_store(Lifter& l, const Insn& i) {
-  const Place p = l.address(i);
-  const Halves mask = read_v(l, i, 1), data = read_v(l, i, 2);
-  for (unsigned h = count_halves(i); h-- > 0;)
-    l.ir.call(i.param == 2 ? kMaskedStore4 : kMaskedStore8, {address_of(l, p, 16 * h), mask[h], data[h]});
+  const Value to = address_of(l, l.address(i), 0);
+  const unsigned mask = i.op[1].reg, data = i.op[2].reg;
+  if (i.vex256) l.ir.call(kMaskedStore256, {to, l.ir.i32(mask | data << 4 | (i.param == 3 ? 256u : 0u))});
+  else l.ir.call(i.param == 2 ? kMaskedStore4 : kMaskedStore8, {to, l.xmm(mask), l.xmm(data)});
   return Lift::Next;
 }
 
