@@ -142,6 +142,8 @@ class Generator {
   Sequence draw(Random& random, std::vector<RowStatistics>& statistics);
   /// A state for `sequence` standing in `slot`.
   State draw_state(Random& random, const Sequence& sequence, unsigned slot) const;
+  /// Where in the order of rows the next first instructions are.
+  void seek(u64 position) { next_ = position; }
   std::size_t rows() const { return rows_.size(); }
   bool can_draw(const x86::Row& row) const;
   const std::vector<u16>& selected() const { return rows_; }

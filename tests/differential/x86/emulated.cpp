@@ -315,7 +315,9 @@ class Tiers final : public Base {
   // Blocks in which no loop begins wait for the threshold several times over.
   unsigned runs_until_hot() const override { return config_.tier == jit::TierChoice::Two ? 12 : 1; }
 
-  Log log_;
+  // LogItem bits for a look at what a tier makes of a find (with --answer FILE).
+  Log log_{std::getenv("X86_DIFFERENTIAL_LOG") ? static_cast<u32>(std::strtoul(std::getenv("X86_DIFFERENTIAL_LOG"), nullptr, 0))
+                                               : 0};
   jit::EngineConfig config_;
   u64 renewals_ = 0;
 };

@@ -87,7 +87,7 @@ class Tester final : public Judge {
     for (u64 attempts = 0; lines < wanted && attempts < wanted * 50; ++attempts) {
       const Sequence sequence = generator_.draw(random, statistics_);
       if (sequence.wild || sequence.pieces.size() != 1 || !sequence.pieces[0].row) continue;
-      if (done[sequence.pieces[0].row] >= options_.per_row) continue;
+      if (done[sequence.pieces[0].row] >= options_.per_row || is_approximate(*sequence.pieces[0].row)) continue;
       Case c{&sequence, 0, 0, generator_.draw_state(random, sequence, 0)};
       plain(c.state, sequence);
       if (!judge(c, nullptr).empty()) continue;  // for the tester itself
@@ -144,6 +144,12 @@ class Tester final : public Judge {
     return images;
   }
 
+  /// Kiln's results are this processor's own, other processors have others.
+  static bool is_approximate(const x86::Row& row) {
+    for (const char* name : {"fsin", "fcos", "fptan", "fpatan", "f2xm1", "fyl2x", "rcpps", "rcpss", "rsqrt"})
+      if (std::strstr(row.name, name) != nullptr) return true;
+    return false;
+  }
   /// Leaves what a single instruction can have to do with.
   static void plain(State& s, const Sequence& sequence) {
     const std::string group = group_of(*sequence.pieces[0].row);
@@ -173,6 +179,7 @@ class Tester final : public Judge {
 
   void run_batch(u64 batch, unsigned sequences, unsigned states) {
     Random random(options_.seed * 1000003 + batch);
+    generator_.seek(batch * sequences);
     std::vector<Sequence> all;
     all.reserve(sequences);
     std::vector<Case> cases;
