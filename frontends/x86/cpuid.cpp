@@ -156,9 +156,22 @@ CpuidResult plain_leaf(const X86State& state, const Model& model, u32 leaf, u32 
   }
 }
 
+/// Features whose instructions run on the host's own and are no part of x86-64-v3: a host without them hides them from guests.
+u64 features_missing_here() {
+  static const u64 missing = [] {
+    const auto bit = [](Feature f) { return u64{1} << static_cast<unsigned>(f); };
+    u64 out = 0;
+    if (!(host(1, 0).ecx & 1u << 25)) out |= bit(Feature::aes_);
+    if (!(host(1, 0).ecx & 1u << 1)) out |= bit(Feature::pclmulqdq_);
+    if (!(host(7, 0).ebx & 1u << 29)) out |= bit(Feature::sha_);
+    return out;
+  }();
+  return missing;
+}
+
 }  // namespace
 
-u64 features_of_model(unsigned model) { return kFeaturesOf[model_of(model).generation]; }
+u64 features_of_model(unsigned model) { return kFeaturesOf[model_of(model).generation] & ~features_missing_here(); }
 
 std::span<const CpuModel> cpu_models() {
   static constexpr auto kTexts = [] {
@@ -182,8 +195,9 @@ CpuidResult cpuid(const X86State& state, u32 leaf, u32 subleaf) {
   CpuidResult r = plain_leaf(state, model, leaf, subleaf);
   u32* const registers[4] = {&r.eax, &r.ebx, &r.ecx, &r.edx};
   const bool has_subleaves = leaf == 7 || leaf == 0xd;
+  const u64 features = features_of_model(state.cpu_model);
   for (const FeatureBit& f : kFeatures) {
-    if (f.leaf != leaf || f.since > model.generation || (has_subleaves && f.subleaf != subleaf)) continue;
+    if (f.leaf != leaf || !(features >> (&f - kFeatures) & 1) || (has_subleaves && f.subleaf != subleaf)) continue;
     *registers[f.reg] |= 1u << f.bit;
   }
   // AMD repeats the common bits of leaf 1 (FPU, TSC, CX8, CMOV, MMX, FXSR) in its own leaf.
@@ -192,10 +206,10 @@ CpuidResult cpuid(const X86State& state, u32 leaf, u32 subleaf) {
 }
 
 std::string cpuinfo_flags(unsigned index) {
-  const Model& model = model_of(index);
+  const u64 features = features_of_model(index);
   std::string out;
   for (const FeatureBit& f : kFeatures) {
-    if (f.since > model.generation || *f.flag == 0) continue;
+    if (!(features >> (&f - kFeatures) & 1) || *f.flag == 0) continue;
     out += f.flag;
     out += ' ';
   }

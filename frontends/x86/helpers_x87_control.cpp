@@ -13,7 +13,7 @@ using ir::Type;
 namespace x87 {
 namespace {
 
-/// FNSTENV's image in protected mode (SDM vol. 1, figures 8-9 and 8-11): seven words of 4 or 2 bytes. TODO(full system): real
+/// FNSTENV's image in protected mode (SDM vol. 1, figures 8-9 and 8-11): seven words of 4 or 2 bytes. Not yet: real
 /// mode and VM86 have formats of their own.
 constexpr unsigned env_bytes(unsigned operand_bytes) { return operand_bytes == 2 ? 14 : 28; }
 constexpr unsigned kMaxImage = 28 + 80;
