@@ -21,7 +21,7 @@ namespace kiln::test::x86diff {
 // Guest addresses, the same on the processor. The pages around each area are not mapped.
 inline constexpr u64 kPage = 4096;
 inline constexpr u64 kScratch = 0x10000000, kScratchBytes = 2 * kPage;
-inline constexpr u64 kLow = 0x8000, kLowBytes = 2 * kPage;  // within reach of 16-bit addresses
+inline constexpr u64 kLow = 0x5000, kLowBytes = 2 * kPage;  // within reach of 16-bit addresses, not of the states' usual values
 inline constexpr u64 kCode = 0x20000000, kSlotBytes = 128, kSlots = 1024;
 inline constexpr u64 kFsBase = 0x0f000000, kGsBase = 0x0e800000;
 inline constexpr u32 kDataSelector = 0x2b;

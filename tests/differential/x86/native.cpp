@@ -15,6 +15,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -181,6 +182,9 @@ namespace {
 [[noreturn]] void child_main(Shared* shared, int code_fd, int commands, int answers) {
   child.shared = shared;
   child.running = false;
+  // What the tester has in the guest's part of the address space (code of the tiers, the guest's memory) is not the child's.
+  munmap(reinterpret_cast<void*>(kPage), (u64{1} << 32) - kPage);
+  munmap(reinterpret_cast<void*>((u64{1} << 44) - (u64{1} << 30)), u64{6} << 30);
   const auto map = [](u64 at, u64 bytes, int prot, int flags, int fd) {
     if (mmap(reinterpret_cast<void*>(at), bytes, prot, flags | MAP_FIXED_NOREPLACE, fd, 0) != reinterpret_cast<void*>(at))
       _exit(5);
@@ -317,6 +321,7 @@ const Result* Native::finish() {
     pollfd p{impl_->answers, POLLIN, 0};
     const u32 before = __atomic_load_n(&s.done, __ATOMIC_ACQUIRE);
     const int n = poll(&p, 1, 2000);
+    if (n < 0 && errno == EINTR) continue;
     char answer;
     if (n == 1 && (p.revents & POLLIN) && read(impl_->answers, &answer, 1) == 1) return s.result;
     if (n == 0 && __atomic_load_n(&s.done, __ATOMIC_ACQUIRE) != before) continue;
