@@ -90,6 +90,25 @@ inline u32 effects_of(const Inst& inst) {
   const u32 effects = op_info(inst.op).effects;
   return effects == CALL ? helper_of(inst).effects : effects;
 }
+/// FpOp.underflow: may the result be inexact as well as tiny? (A tiny sum is exact.)
+constexpr bool may_be_tiny_and_inexact(const Inst& inst) {
+  switch (inst.op) {
+    case Op::fmul_:
+    case Op::fdiv_:
+    case Op::fma_:
+    case Op::v_fmul_:
+    case Op::v_fdiv_:
+    case Op::v_fma_:
+    case Op::v_fnarrow_: return true;
+    case Op::fcvt_: return inst.type == Type::F32;
+    default: return false;
+  }
+}
+/// Must its result be looked at for FpOp.underflow?
+constexpr bool may_be_tiny(const Inst& inst) {
+  return may_be_tiny_and_inexact(inst) || inst.op == Op::fadd_ || inst.op == Op::fsub_ || inst.op == Op::v_fadd_ ||
+         inst.op == Op::v_fsub_;
+}
 /// Floating-point ops read MXCSR and may set its sticky exception bits, which the guest can look at: whoever drops or merges
 /// PURE ops leaves these alone, used or not.
 constexpr bool sets_sticky_bits(Op op) {

@@ -30,15 +30,17 @@ template <class F>
 Datum eval_same(const Inst& inst, const Datum* args) {
   const FpOp f = FpOp::unpack(inst.aux);
   const F a = get<F>(args[0]);
+  const auto exact = [&](auto&& op) { return make(fp_underflow(f.underflow, op)); };
   switch (inst.op) {
-    case Op::fadd_: return make(op_fadd(f.nan, a, get<F>(args[1])));
-    case Op::fsub_: return make(op_fsub(f.nan, a, get<F>(args[1])));
-    case Op::fmul_: return make(op_fmul(f.nan, a, get<F>(args[1])));
-    case Op::fdiv_: return make(op_fdiv(f.nan, a, get<F>(args[1])));
+    case Op::fadd_: return exact([&] { return op_fadd(f.nan, a, get<F>(args[1])); });
+    case Op::fsub_: return exact([&] { return op_fsub(f.nan, a, get<F>(args[1])); });
+    case Op::fmul_: return exact([&] { return op_fmul(f.nan, a, get<F>(args[1])); });
+    case Op::fdiv_: return exact([&] { return op_fdiv(f.nan, a, get<F>(args[1])); });
     case Op::fsqrt_: return make(op_fsqrt(f.nan, a));
-    case Op::fma_: return make(op_fma(f, a, get<F>(args[1]), get<F>(args[2])));
+    case Op::fma_: return exact([&] { return op_fma(f, a, get<F>(args[1]), get<F>(args[2])); });
     case Op::fneg_: return make(op_fneg(a));
     case Op::fabs_: return make(op_fabs(a));
+    case Op::fflush_: return make(op_fflush(a));
     case Op::fmin_: return make(op_fmin(f.nan, a, get<F>(args[1])));
     case Op::fmax_: return make(op_fmax(f.nan, a, get<F>(args[1])));
     case Op::fminnm_: return make(op_fminnm(f.nan, a, get<F>(args[1])));
@@ -76,15 +78,20 @@ template <class F>
 Vec eval_lanes(const Inst& inst, Vec a, Vec b, Vec c) {
   const FpOp f = FpOp::unpack(inst.aux);
   const NanRule rule = f.nan;
+  const auto two = [&](auto&& op) {
+    return fp_map<F>([&](F x, F y) { return fp_underflow(f.underflow, [&] { return op(x, y); }); }, a, b);
+  };
   switch (inst.op) {
-    case Op::v_fadd_: return fp_map<F>([&](F x, F y) { return op_fadd(rule, x, y); }, a, b);
-    case Op::v_fsub_: return fp_map<F>([&](F x, F y) { return op_fsub(rule, x, y); }, a, b);
-    case Op::v_fmul_: return fp_map<F>([&](F x, F y) { return op_fmul(rule, x, y); }, a, b);
-    case Op::v_fdiv_: return fp_map<F>([&](F x, F y) { return op_fdiv(rule, x, y); }, a, b);
+    case Op::v_fadd_: return two([&](F x, F y) { return op_fadd(rule, x, y); });
+    case Op::v_fsub_: return two([&](F x, F y) { return op_fsub(rule, x, y); });
+    case Op::v_fmul_: return two([&](F x, F y) { return op_fmul(rule, x, y); });
+    case Op::v_fdiv_: return two([&](F x, F y) { return op_fdiv(rule, x, y); });
     case Op::v_fsqrt_: return fp_map<F>([&](F x) { return op_fsqrt(rule, x); }, a);
-    case Op::v_fma_: return fp_map<F>([&](F x, F y, F z) { return op_fma(f, x, y, z); }, a, b, c);
+    case Op::v_fma_:
+      return fp_map<F>([&](F x, F y, F z) { return fp_underflow(f.underflow, [&] { return op_fma(f, x, y, z); }); }, a, b, c);
     case Op::v_fneg_: return fp_map<F>([&](F x) { return op_fneg(x); }, a);
     case Op::v_fabs_: return fp_map<F>([&](F x) { return op_fabs(x); }, a);
+    case Op::v_fflush_: return fp_map<F>([&](F x) { return op_fflush(x); }, a);
     case Op::v_fmin_: return fp_map<F>([&](F x, F y) { return op_fmin(rule, x, y); }, a, b);
     case Op::v_fmax_: return fp_map<F>([&](F x, F y) { return op_fmax(rule, x, y); }, a, b);
     case Op::v_fminnm_: return fp_map<F>([&](F x, F y) { return op_fminnm(rule, x, y); }, a, b);
@@ -93,7 +100,7 @@ Vec eval_lanes(const Inst& inst, Vec a, Vec b, Vec c) {
     case Op::v_f_to_int_: return op_v_f_to_int<F>(f, a, inst.imm);
     case Op::v_int_to_f_: return op_v_int_to_f<F>(f.is_unsigned, a);
     case Op::v_fwiden_: return op_v_fwiden(rule, a);
-    case Op::v_fnarrow_: return op_v_fnarrow(rule, a);
+    case Op::v_fnarrow_: return op_v_fnarrow(f, a);
     case Op::v_f_to_int_narrow_: return op_v_f_to_int_narrow(f, a);
     case Op::v_fcmp_: return op_v_fcmp<F>(inst.imm & 31, a, b);
     case Op::v_fcmpeq_: return fp_map<F>([&](F x, F y) { return fp_mask<F>(op_fcmp_eq(x, y, false)); }, a, b);
@@ -119,8 +126,9 @@ Datum eval_fp(const Inst& inst, const Type* types, const Datum* args) {
   }
   const bool single = types[0] == Type::F32;
   if (inst.op == Op::fcvt_) {
-    const NanRule rule = FpOp::unpack(inst.aux).nan;
-    return single ? make(op_fcvt(rule, args[0].f32)) : make(op_fcvt(rule, args[0].f64));
+    const FpOp f = FpOp::unpack(inst.aux);
+    if (single) return make(op_fcvt(f.nan, args[0].f32));
+    return make(fp_underflow(f.underflow, [&] { return op_fcvt(f.nan, args[0].f64); }));
   }
   if (inst.op == Op::f_to_int_ || inst.type == Type::I1 || inst.op == Op::nzcv_fcmp_ || inst.op == Op::eimage_fcmp_)
     return single ? eval_from<float>(inst, args) : eval_from<double>(inst, args);

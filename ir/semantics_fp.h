@@ -2,12 +2,8 @@
 // MXCSR is the environment: rounding, FTZ, DAZ in; sticky exception bits out. Every host operation is a volatile asm, so the
 // compiler neither folds, drops nor reorders one around a read of MXCSR.
 //
-// Where A64 and this differ (all tiers alike, in rare flags only):
-//   - tininess is found after rounding here, before rounding on A64: a result that rounds up to the least normal number raises
-//   no
-//     Underflow here, and with FZ it is kept where A64 flushes it;
-//   - with FZ a flushed result raises Inexact as well as Underflow (A64: Underflow alone);
-//   - with FZ a flushed operand raises nothing (A64: InputDenormal); MXCSR.DE means something else and is to be ignored.
+// MXCSR finds tininess after rounding and calls whatever it flushes inexact; what A64 says instead is in FpOp.underflow and
+// fflush.
 #pragma once
 #include "ir/semantics.h"
 #include "ir/semantics_vector.h"
@@ -252,7 +248,54 @@ inline F fp_nan_result_fma(NanRule rule, F a, F b, F c) {
   return fp_default_nan<F>(rule);
 }
 
+// --- FpOp.underflow ---------------------------------------------------------------------------------------------------
+/// The result of `op`, a call of one of the functions below, as FpOp.underflow has it.
+template <class Fn>
+inline auto fp_underflow(Underflow rule, Fn&& op) {
+  if (rule == Underflow::Host) return op();
+  using F = decltype(op());
+  constexpr FpBits<F> kLeast = FpBits<F>{1} << kMantissaBits<F>;
+  const auto magnitude = [](F a) { return fp_bits(a) & ~kSignBit<F>; };
+  const u32 before = host::mxcsr();
+  constexpr u32 kSticky = 0x3f, kTowardsZero = 3u << 13;
+  const auto again = [&](u32 control, u32& raised) {
+    host::set_mxcsr((before & ~kSticky) | control);
+    const F r = op();
+    raised = host::mxcsr() & kSticky;
+    host::set_mxcsr(before);
+    return r;
+  };
+  /// Rounded up to the least normal number?
+  const auto rounded_up = [&](F r, u32 raised) {
+    u32 ignored;
+    return magnitude(r) == kLeast && (raised & host::kInexact) && magnitude(again(kTowardsZero, ignored)) < kLeast;
+  };
+  u32 raised;
+  if (rule == Underflow::Exact) {
+    F r = op();
+    if (magnitude(r) != kLeast) return r;
+    r = again(0, raised);
+    if (rounded_up(r, raised)) raised |= host::kUnderflow;
+    host::set_mxcsr(before | raised);
+    return r;
+  }
+  F r = again(0, raised);
+  const bool tiny = magnitude(r) < kLeast ? magnitude(r) != 0 || (raised & host::kInexact) : rounded_up(r, raised);
+  if (tiny) {
+    r = fp_from<F>(fp_bits(r) & kSignBit<F>);
+    raised = (raised & ~host::kInexact) | host::kUnderflow;
+  }
+  host::set_mxcsr(before | raised);
+  return r;
+}
+
 // --- the ops ---------------------------------------------------------------------------------------------------------
+template <class F>
+inline F op_fflush(F a) {
+  if (!fp_is_denormal(a)) return a;
+  host::raise(host::kDenormal);
+  return fp_from<F>(fp_bits(a) & kSignBit<F>);
+}
 template <class F>
 inline F op_fadd(NanRule rule, F a, F b) {
   const F r = host::add(a, b);
@@ -497,9 +540,11 @@ inline Vec op_v_fwiden(NanRule rule, Vec a) {
   const auto x = (FpLanes<float>)a;
   return (Vec)FpLanes<double>{op_fcvt(rule, x[0]), op_fcvt(rule, x[1])};
 }
-inline Vec op_v_fnarrow(NanRule rule, Vec a) {
+inline Vec op_v_fnarrow(FpOp f, Vec a) {
   const auto x = (FpLanes<double>)a;
-  return (Vec)FpLanes<float>{op_fcvt(rule, x[0]), op_fcvt(rule, x[1]), 0, 0};
+  const auto narrow = [&](double lane) { return fp_underflow(f.underflow, [&] { return op_fcvt(f.nan, lane); }); };
+  const float low = narrow(x[0]), high = narrow(x[1]);
+  return (Vec)FpLanes<float>{low, high, 0, 0};
 }
 namespace host {
 template <class F, unsigned kPredicate>

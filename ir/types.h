@@ -133,19 +133,28 @@ enum class NanRule : u8 {
 /// Rounding of conversions and round-to-integral; packed in Inst::aux bits 4..6.
 enum class Round : u8 { Nearest = 0, Up = 1, Down = 2, Zero = 3, Away = 4, Dynamic = 7 };
 
+/// What becomes of a result that is tiny (below the least normal number before rounding); packed in Inst::aux bits 11..12.
+enum class Underflow : u8 {
+  Host = 0,        // as MXCSR has it: Underflow if tiny after rounding and inexact, flushed by FTZ
+  Exact = 1,       // A64, FPCR.FZ = 0: Underflow if tiny before rounding and inexact
+  Flush = 2,       // A64, FPCR.FZ = 1 (MXCSR: DAZ without FTZ): zero and Underflow, not Inexact. Only where MXCSR.PE is set already
+  FlushFirst = 3,  // the same where MXCSR.PE may be clear
+};
+
 struct FpOp {
   NanRule nan = NanRule::ArmPropagate;
   Round round = Round::Dynamic;  // Dynamic: MXCSR, which follows the guest's control register
   bool exact = false;            // round-to-integral raises Inexact (FRINTX)
   bool is_unsigned = false;      // conversions to and from unsigned integers
   u8 negate = 0;                 // fma with NanRule::X86: 1 the addend (VFMSUB), 2 the product (VFNMADD), 3 both (VFNMSUB)
+  Underflow underflow = Underflow::Host;
   constexpr u32 pack() const {
     return static_cast<u32>(nan) | static_cast<u32>(round) << 4 | (exact ? 128u : 0u) | (is_unsigned ? 256u : 0u) |
-           u32{negate} << 9;
+           u32{negate} << 9 | static_cast<u32>(underflow) << 11;
   }
   static constexpr FpOp unpack(u32 aux) {
     return {static_cast<NanRule>(aux & 7), static_cast<Round>((aux >> 4) & 7), (aux & 128) != 0, (aux & 256) != 0,
-            static_cast<u8>((aux >> 9) & 3)};
+            static_cast<u8>((aux >> 9) & 3), static_cast<Underflow>((aux >> 11) & 3)};
   }
 };
 

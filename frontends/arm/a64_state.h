@@ -13,6 +13,7 @@ struct A64State : ir::CpuState {
   u64 fpsr;               // QC and bits that MXCSR does not hold; cumulative exception bits are merged in from MXCSR when read
   u64 exclusive_address;  // ~0: no reservation
   u64 exclusive_value[2]; // what the load-exclusive saw
+  u64 fpsr_watched;       // the guest has read or written FPSR: from now on rare exception bits are worth a check
 };
 
 /// Mode word (block key): the FPCR bits that change what is lifted.
@@ -21,6 +22,8 @@ enum Mode : u32 {
   kModeFlushToZero = 2,   // FPCR.FZ
   kModeFlush16 = 4,       // FPCR.FZ16
   kModeAltHalf = 8,       // FPCR.AHP
+  kModeFpsrWatched = 16,  // without FZ: Underflow is exact, see ir::Underflow
+  kModeInexactSeen = 32,  // with FZ: FPSR.IXC is set
 };
 
 }  // namespace kiln::arm

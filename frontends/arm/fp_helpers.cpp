@@ -151,6 +151,13 @@ struct HalfCompare {
 template <class Fmt>
 using Float = std::conditional_t<std::is_same_v<Fmt, Single>, float, double>;
 
+/// A host operation on numbers without denormals among them, its tiny results as A64 has them.
+template <class Fmt, class Fn>
+typename Fmt::Bits on_host(const Env& env, Fn&& op) {
+  return std::bit_cast<typename Fmt::Bits>(
+      ir::fp_underflow(env.flushes<Fmt>() ? ir::Underflow::FlushFirst : ir::Underflow::Exact, op));
+}
+
 template <class Fmt>
 typename Fmt::Bits two(bool sign) {
   return signed_bits<Fmt>(sign, static_cast<typename Fmt::Bits>(u64{Traits<Fmt>::kBias + 1} << Fmt::kMant));
@@ -158,13 +165,13 @@ typename Fmt::Bits two(bool sign) {
 struct MulExtended {
   template <class Fmt>
   static typename Fmt::Bits apply(Env& env, typename Fmt::Bits a, typename Fmt::Bits b) {
+    a = flush_input<Fmt>(env, a), b = flush_input<Fmt>(env, b);  // beside a NaN, too, it tells InputDenorm
     typename Fmt::Bits out;
     if (process_nans<Fmt>(env, out, a, b)) return out;
-    a = flush_input<Fmt>(env, a), b = flush_input<Fmt>(env, b);
     if ((is_inf<Fmt>(a) && is_zero<Fmt>(b)) || (is_zero<Fmt>(a) && is_inf<Fmt>(b)))
       return two<Fmt>(sign_of<Fmt>(a) != sign_of<Fmt>(b));
     if constexpr (std::is_same_v<Fmt, Half>) return HalfMul::apply<Half>(env, a, b);
-    else return std::bit_cast<typename Fmt::Bits>(host::mul(std::bit_cast<Float<Fmt>>(a), std::bit_cast<Float<Fmt>>(b)));
+    else return on_host<Fmt>(env, [&] { return host::mul(std::bit_cast<Float<Fmt>>(a), std::bit_cast<Float<Fmt>>(b)); });
   }
 };
 /// FRECPS: 2 - a * b, FRSQRTS: (3 - a * b) / 2, rounded once.
@@ -175,9 +182,9 @@ struct Step {
     using Bits = typename Fmt::Bits;
     using T = Traits<Fmt>;
     a = static_cast<Bits>(a ^ T::kSign);  // FPNeg comes first, NaNs too
+    a = flush_input<Fmt>(env, a), b = flush_input<Fmt>(env, b);
     Bits out;
     if (process_nans<Fmt>(env, out, a, b)) return out;
-    a = flush_input<Fmt>(env, a), b = flush_input<Fmt>(env, b);
     if (is_inf<Fmt>(a) || is_inf<Fmt>(b)) {
       if (is_zero<Fmt>(a) || is_zero<Fmt>(b))
         return kSqrt ? static_cast<Bits>(static_cast<Bits>(u64{T::kBias} << Fmt::kMant) | T::kQuiet) : two<Fmt>(false);
@@ -191,13 +198,13 @@ struct Step {
     } else {
       using F = Float<Fmt>;
       F x = std::bit_cast<F>(a), y = std::bit_cast<F>(b);
-      if (!kSqrt) return std::bit_cast<Bits>(host::fma(x, y, F{2}));
+      if (!kSqrt) return on_host<Fmt>(env, [&] { return host::fma(x, y, F{2}); });
       // Halving before the addition keeps one rounding and does not overflow early. The larger factor is halved: exact,
       // unless it is so small that the product only tells a direction of rounding.
       if (magnitude<Fmt>(a) < magnitude<Fmt>(b)) std::swap(a, b);
       constexpr Bits kHalvable = static_cast<Bits>(Bits{2} << Fmt::kMant);
       if (magnitude<Fmt>(a) >= kHalvable) a = static_cast<Bits>(a - (Bits{1} << Fmt::kMant));
-      return std::bit_cast<Bits>(host::fma(std::bit_cast<F>(a), std::bit_cast<F>(b), F(1.5)));
+      return on_host<Fmt>(env, [&] { return host::fma(std::bit_cast<F>(a), std::bit_cast<F>(b), F(1.5)); });
     }
   }
 };

@@ -46,10 +46,10 @@ Value fp2(Lifter& l, Fp2 op, Width w, unsigned bytes, Value a, Value b) {
     return fp_call(l, c.half, w, {.lanes = lanes}, {a, b});
   if (c.scalar != Op::kCount && lanes == 1) {
     const Type t = fp_type(w);
-    return l.ir.f_to_v(l.ir.fp(c.scalar, t, {l.ir.v_to_f(t, a), l.ir.v_to_f(t, b)}, l.fp()));
+    return l.ir.f_to_v(l.ir.fp(c.scalar, t, {l.operand(l.ir.v_to_f(t, a)), l.operand(l.ir.v_to_f(t, b))}, l.fp()));
   }
   // Zeros in the surplus lanes raise nothing, except as divisors.
-  a = keep(l, bytes, a), b = keep(l, bytes, b);
+  a = l.operand(w, keep(l, bytes, a)), b = l.operand(w, keep(l, bytes, b));
   if (op == Fp2::Div && bytes == 8) b = v_or(l, b, l.ir.vconst(0, repeat(Width::B4, 0x3f800000)));
   const Value r = l.ir.vec(c.vector, w, {a, b}, 0, 0, l.fp().pack());
   // What is done to the surplus zeros gives zeros, save 0 - 0 rounding down; 0 == 0 and 0 >= 0 hold.
@@ -62,10 +62,11 @@ Value fp_muladd(Lifter& l, Width w, unsigned bytes, Value a, Value b, Value c) {
   if (w == Width::B2) return fp_call(l, FpHelp::MulAdd, w, {.lanes = lanes}, {a, b, c});
   if (lanes == 1) {
     const Type t = fp_type(w);
-    return l.ir.f_to_v(l.ir.fp(Op::fma_, t, {l.ir.v_to_f(t, a), l.ir.v_to_f(t, b), l.ir.v_to_f(t, c)}, l.fp()));
+    const auto scalar = [&](Value x) { return l.operand(l.ir.v_to_f(t, x)); };
+    return l.ir.f_to_v(l.ir.fp(Op::fma_, t, {scalar(a), scalar(b), scalar(c)}, l.fp()));
   }
-  return keep(l, bytes,
-              l.ir.vec(Op::v_fma_, w, {keep(l, bytes, a), keep(l, bytes, b), keep(l, bytes, c)}, 0, 0, l.fp().pack()));
+  const auto vector = [&](Value x) { return l.operand(w, keep(l, bytes, x)); };
+  return keep(l, bytes, l.ir.vec(Op::v_fma_, w, {vector(a), vector(b), vector(c)}, 0, 0, l.fp().pack()));
 }
 
 Value fp_neg(Lifter& l, Width w, Value a) {
@@ -78,8 +79,9 @@ Value fp_abs(Lifter& l, Width w, Value a) {
 }
 Value fp_sqrt(Lifter& l, Width w, unsigned bytes, Value a) {
   if (w == Width::B2) return fp_unary_help(l, FpHelp::Sqrt, w, bytes, a);
-  if (bytes == width_bytes(w)) return l.ir.f_to_v(l.ir.fp(Op::fsqrt_, fp_type(w), {l.ir.v_to_f(fp_type(w), a)}, l.fp()));
-  return l.ir.vec(Op::v_fsqrt_, w, {keep(l, bytes, a)}, 0, 0, l.fp().pack());
+  if (bytes == width_bytes(w))
+    return l.ir.f_to_v(l.ir.fp(Op::fsqrt_, fp_type(w), {l.operand(l.ir.v_to_f(fp_type(w), a))}, l.fp()));
+  return l.ir.vec(Op::v_fsqrt_, w, {l.operand(w, keep(l, bytes, a))}, 0, 0, l.fp().pack());
 }
 Value fp_unary_help(Lifter& l, FpHelp op, Width w, unsigned bytes, Value a, Params params) {
   params.lanes = bytes / width_bytes(w);
@@ -89,8 +91,8 @@ Value fp_unary_help(Lifter& l, FpHelp op, Width w, unsigned bytes, Value a, Para
 Value fp_round_int(Lifter& l, Width w, unsigned bytes, Value a, Round round, bool exact) {
   if (w == Width::B2) return fp_unary_help(l, FpHelp::RoundInt, w, bytes, a, {.round = round, .exact = exact});
   const FpOp f = fp_op(l, round, exact);
-  if (bytes == width_bytes(w)) return l.ir.f_to_v(l.ir.fp(Op::fround_, fp_type(w), {l.ir.v_to_f(fp_type(w), a)}, f));
-  return l.ir.vec(Op::v_fround_, w, {keep(l, bytes, a)}, 0, 0, f.pack());
+  if (bytes == width_bytes(w)) return l.ir.f_to_v(l.ir.fp(Op::fround_, fp_type(w), {l.operand(l.ir.v_to_f(fp_type(w), a))}, f));
+  return l.ir.vec(Op::v_fround_, w, {l.operand(w, keep(l, bytes, a))}, 0, 0, f.pack());
 }
 Value fp_to_int(Lifter& l, Width w, unsigned bytes, Value a, Round round, bool is_unsigned, unsigned fraction) {
   if (w == Width::B2) {
@@ -99,10 +101,10 @@ Value fp_to_int(Lifter& l, Width w, unsigned bytes, Value a, Round round, bool i
   }
   const u32 f = fp_op(l, round, false, is_unsigned).pack();
   if (bytes == width_bytes(w)) {
-    const Value v = l.ir.emit(Op::f_to_int_, int_type(w), {l.ir.v_to_f(fp_type(w), a)}, fraction, 0, f);
+    const Value v = l.ir.emit(Op::f_to_int_, int_type(w), {l.operand(l.ir.v_to_f(fp_type(w), a))}, fraction, 0, f);
     return l.ir.f_to_v(l.ir.bitcast(fp_type(w), v));
   }
-  return l.ir.vec(Op::v_f_to_int_, w, {keep(l, bytes, a)}, fraction, 0, f);
+  return l.ir.vec(Op::v_f_to_int_, w, {l.operand(w, keep(l, bytes, a))}, fraction, 0, f);
 }
 Value fp_from_int(Lifter& l, Width w, unsigned bytes, Value a, bool is_unsigned) {
   if (w == Width::B2) return fp_unary_help(l, FpHelp::FromFixed, w, bytes, a, {.is_unsigned = is_unsigned, .bits = 16});
@@ -110,6 +112,13 @@ Value fp_from_int(Lifter& l, Width w, unsigned bytes, Value a, bool is_unsigned)
   if (bytes == width_bytes(w))
     return l.ir.f_to_v(l.ir.fp(Op::int_to_f_, fp_type(w), {l.ir.v_extract(int_type(w), w, a, 0)}, f));
   return l.ir.vec(Op::v_int_to_f_, w, {keep(l, bytes, a)}, 0, 0, f.pack());
+}
+
+Value fp_scale(Lifter& l, Width w, unsigned bytes, Value a, u64 scale) {
+  const FpOp f = l.fp_never_tiny();
+  if (bytes != width_bytes(w)) return l.ir.vec(Op::v_fmul_, w, {keep(l, bytes, a), splat(l, w, scale)}, 0, 0, f.pack());
+  const Type t = fp_type(w);
+  return l.ir.f_to_v(l.ir.fp(Op::fmul_, t, {l.ir.v_to_f(t, a), l.ir.v_to_f(t, splat(l, w, scale))}, f));
 }
 
 Value fp_complex_muladd(Lifter& l, Width w, unsigned bytes, unsigned rot, Value n, Value m, Value d) {

@@ -23,6 +23,8 @@ Value fp_to_int(Lifter& l, Width w, unsigned bytes, Value a, Round round, bool i
 Value fp_from_int(Lifter& l, Width w, unsigned bytes, Value a, bool is_unsigned);
 /// RecpE, RsqrtE, RecpX, RoundIntN, and for halves RoundInt, ToFixed, FromFixed: `params` without its lanes.
 Value fp_unary_help(Lifter& l, FpHelp op, Width w, unsigned bytes, Value a, Params params = {});
+/// Lanes from integers times the number with the bits `scale`, a power of two so near to one that nothing rounds.
+Value fp_scale(Lifter& l, Width w, unsigned bytes, Value a, u64 scale);
 
 /// FCMLA: d += n * (m turned by rot quarter turns), as complex pairs of lanes, one real product of each pair at a time.
 Value fp_complex_muladd(Lifter& l, Width w, unsigned bytes, unsigned rot, Value n, Value m, Value d);

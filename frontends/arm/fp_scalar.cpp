@@ -30,7 +30,7 @@ Lift multiply_add(Lifter& l, const F& f, bool negate_product, bool negate_addend
   Value fn = l.ir.v_to_f(t, n), fa = l.ir.v_to_f(t, a);
   if (negate_product) fn = l.ir.fp(Op::fneg_, t, {fn});
   if (negate_addend) fa = l.ir.fp(Op::fneg_, t, {fa});
-  l.set_f(f.rd, l.ir.fp(Op::fma_, t, {fn, l.f(t, f.rm), fa}, l.fp()));
+  l.set_f(f.rd, l.ir.fp(Op::fma_, t, {l.operand(fn), l.operand(l.f(t, f.rm)), l.operand(fa)}, l.fp()));
   return Lift::Next;
 }
 /// Sign operations; singles and doubles stay scalar so that the value need not leave its register.
@@ -43,7 +43,7 @@ Lift sign_op(Lifter& l, const F& f, Op op) {
 }
 /// An operand of a comparison: halves are compared as singles, which says the same.
 Value operand(Lifter& l, Width w, unsigned reg) {
-  if (w != Width::B2) return l.f(fp_type(w), reg);
+  if (w != Width::B2) return l.operand(l.f(fp_type(w), reg));
   return l.ir.v_to_f(Type::F32, fp_call(l, FpHelp::HalfBits, w, {.lanes = 1}, {l.v(reg)}));
 }
 Value constant(Lifter& l, Type t, u64 bits) {
@@ -68,7 +68,8 @@ Lift to_int(Lifter& l, const F& f, Round round, unsigned fraction) {
     l.set_r(f.rd, f.sf ? l.ir.v_extract(Type::I64, Width::B8, v, 0) : l.ir.v_extract(Type::I32, Width::B4, v, 0));
   } else {
     const Type t = f.sf ? Type::I64 : Type::I32;
-    l.set_r(f.rd, l.ir.emit(Op::f_to_int_, t, {l.f(fp_type(w), f.rn)}, fraction, 0, fp_op(l, round, false, f.u).pack()));
+    l.set_r(f.rd,
+            l.ir.emit(Op::f_to_int_, t, {l.operand(l.f(fp_type(w), f.rn))}, fraction, 0, fp_op(l, round, false, f.u).pack()));
   }
   return Lift::Next;
 }
@@ -87,7 +88,7 @@ Lift from_int(Lifter& l, const F& f, unsigned fraction) {
   Value v = l.ir.fp(Op::int_to_f_, t, {n}, fp_op(l, Round::Dynamic, false, f.u));
   if (fraction) {  // scaling by 2^-fraction is exact: no integer is that small
     const u64 scale = t == Type::F64 ? static_cast<u64>(1023 - fraction) << 52 : static_cast<u64>(127 - fraction) << 23;
-    v = l.ir.fp(Op::fmul_, t, {v, constant(l, t, scale)}, l.fp());
+    v = l.ir.fp(Op::fmul_, t, {v, constant(l, t, scale)}, l.fp_never_tiny());
   }
   l.set_f(f.rd, v);
   return Lift::Next;
@@ -115,7 +116,8 @@ Lift lift_fnmul_f(Lifter& l, const fields::fnmul_f& f) {
     set_low(l, f.rd, 2, fp_neg(l, w, fp2(l, Fp2::Mul, w, 2, l.v(f.rn), l.v(f.rm))));
   } else {
     const Type t = fp_type(w);
-    l.set_f(f.rd, l.ir.fp(Op::fneg_, t, {l.ir.fp(Op::fmul_, t, {l.f(t, f.rn), l.f(t, f.rm)}, l.fp())}));
+    const Value n = l.operand(l.f(t, f.rn)), m = l.operand(l.f(t, f.rm));
+    l.set_f(f.rd, l.ir.fp(Op::fneg_, t, {l.ir.fp(Op::fmul_, t, {n, m}, l.fp())}));
   }
   return Lift::Next;
 }
@@ -141,7 +143,8 @@ Lift lift_fcvt_f(Lifter& l, const fields::fcvt_f& f) {
   else if (f.opc == 3)
     v = fp_call(l, f.type == 0 ? FpHelp::SingleToHalf : FpHelp::DoubleToHalf, width_of(f.type), {.lanes = 1}, {n});
   else
-    v = l.ir.f_to_v(l.ir.fp(Op::fcvt_, f.opc ? Type::F64 : Type::F32, {l.ir.v_to_f(f.opc ? Type::F32 : Type::F64, n)}, l.fp()));
+    v = l.ir.f_to_v(
+        l.ir.fp(Op::fcvt_, f.opc ? Type::F64 : Type::F32, {l.operand(l.ir.v_to_f(f.opc ? Type::F32 : Type::F64, n))}, l.fp()));
   l.set_v(f.rd, v);
   return Lift::Next;
 }
@@ -172,14 +175,18 @@ Lift lift_fcmp_f(Lifter& l, const fields::fcmp_f& f) {
 Lift lift_fccmp_f(Lifter& l, const fields::fccmp_f& f) {
   const Width w = width_of(f.type);
   const Type t = fp_type(w);
-  Value a = operand(l, w, f.rn), b = operand(l, w, f.rm);
   if (always(f.cond)) {
+    const Value a = operand(l, w, f.rn), b = operand(l, w, f.rm);
     l.ir.set_flags(l.ir.flags_fcmp(a, b, f.e));
     return Lift::Next;
   }
-  // If the condition fails nothing is compared, so no NaN may be seen.
-  const Value holds = condition(l, f.cond), z = constant(l, t, 0);
-  a = l.ir.select(holds, a, z), b = l.ir.select(holds, b, z);
+  // If the condition fails nothing is compared, so no NaN and no denormal may be seen.
+  const Value holds = condition(l, f.cond);
+  const auto compared = [&](unsigned reg) {
+    const Value raw = w == Width::B2 ? operand(l, w, reg) : l.f(t, reg);
+    return l.operand(l.ir.select(holds, raw, constant(l, t, 0)));
+  };
+  const Value a = compared(f.rn), b = compared(f.rm);
   l.ir.set_flags(l.ir.flags_select(holds, l.ir.flags_fcmp(a, b, f.e), l.ir.flags_image(l.ir.i32(f.nzcv << 28))));
   return Lift::Next;
 }

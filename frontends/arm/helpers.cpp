@@ -65,8 +65,15 @@ __m128i cas128(ir::CpuState* state, u64 address, __m128i expected, __m128i desir
   return __m128i{static_cast<long long>(low), static_cast<long long>(high)};
 }
 
-u64 read_fpsr(ir::CpuState* state) { return fpsr_from(*static_cast<A64State*>(state), _mm_getcsr()); }
+u64 read_fpsr(ir::CpuState* state) {
+  A64State& s = *static_cast<A64State*>(state);
+  s.fpsr_watched = 1;
+  ir::change_mode(state, mode_from(s, _mm_getcsr()));
+  return fpsr_from(s, _mm_getcsr());
+}
+void settle_inexact(ir::CpuState* state) { ir::change_mode(state, mode_from(*static_cast<A64State*>(state), _mm_getcsr())); }
 void write_fpsr(ir::CpuState* state, u64 value) {
+  static_cast<A64State*>(state)->fpsr_watched = 1;
   _mm_setcsr(mxcsr_after_fpsr(*static_cast<A64State*>(state), _mm_getcsr(), static_cast<u32>(value)));
 }
 void write_fpcr(ir::CpuState* state, u64 value) {
@@ -101,6 +108,7 @@ const Helper kCas128 = {"cas128",
                         {Type::I64, Type::V128, Type::V128},
                         ir::READS_MEM | ir::WRITES_MEM | ir::MAY_FAULT};
 const Helper kReadFpsr = {"read_fpsr", address_of(read_fpsr), Type::I64, {}, kStateEffects};
+const Helper kSettleInexact = {"settle_inexact", address_of(settle_inexact), Type::Void, {}, kStateEffects};
 const Helper kWriteFpsr = {"write_fpsr", address_of(write_fpsr), Type::Void, {Type::I64}, kStateEffects};
 const Helper kWriteFpcr = {"write_fpcr", address_of(write_fpcr), Type::Void, {Type::I64}, kStateEffects};
 const Helper kReadCounter = {"read_counter", address_of(read_counter), Type::I64, {}, kStateEffects};

@@ -9,9 +9,10 @@ namespace kiln::arm {
 extern const ir::Helper kCrc32[2][4];
 /// v128 cas(address, expected, desired) -> old; 16 bytes.
 extern const ir::Helper kCas128;
-extern const ir::Helper kReadFpsr;     // i64 ()
-extern const ir::Helper kWriteFpsr;    // void (i64)
-extern const ir::Helper kWriteFpcr;    // void (i64)
-extern const ir::Helper kReadCounter;  // i64 (), CNTVCT_EL0
+extern const ir::Helper kReadFpsr;       // i64 ()
+extern const ir::Helper kSettleInexact;  // void (): the mode word after MXCSR.PE
+extern const ir::Helper kWriteFpsr;      // void (i64)
+extern const ir::Helper kWriteFpcr;      // void (i64)
+extern const ir::Helper kReadCounter;    // i64 (), CNTVCT_EL0
 
 }  // namespace kiln::arm

@@ -4,6 +4,7 @@
 #include "frontends/arm/a64_decode.h"
 #include "frontends/arm/aarch64.h"
 #include "frontends/arm/fpcr.h"
+#include "frontends/arm/helpers.h"
 #include "ir/interpreter.h"
 
 namespace kiln::arm {
@@ -44,7 +45,7 @@ void reset(ir::CpuState* state) {
   A64State& s = *static_cast<A64State*>(state);
   std::memset(s.x, 0, sizeof s.x);
   std::memset(s.v, 0, sizeof s.v);
-  s.tpidr_el0 = s.tpidrro_el0 = s.fpcr = s.fpsr = 0;
+  s.tpidr_el0 = s.tpidrro_el0 = s.fpcr = s.fpsr = s.fpsr_watched = 0;
   s.exclusive_address = ~u64{0};
   s.exclusive_value[0] = s.exclusive_value[1] = 0;
   s.pc = 0;
@@ -54,7 +55,17 @@ void reset(ir::CpuState* state) {
   s.mode = 0;
 }
 
-u32 mode_of(const ir::CpuState* state) { return mode_from(static_cast<const A64State*>(state)->fpcr); }
+u32 mode_of(const ir::CpuState* state) { return mode_from(*static_cast<const A64State*>(state), state->mxcsr); }
+
+/// With FZ and FPSR.IXC clear, arithmetic is slow (ir::Underflow::FlushFirst), but only until its first inexact result: then
+/// the next look-up finds the quick code.
+bool may_settle_inexact(const Lifter& l, const ir::Block& block, std::size_t mark) {
+  if ((l.mode & (kModeFlushToZero | kModeInexactSeen)) != kModeFlushToZero) return false;
+  for (std::size_t i = mark; i < block.insts.size(); ++i)
+    if (may_be_tiny_and_inexact(block.insts[i]) && ir::FpOp::unpack(block.insts[i].aux).underflow == ir::Underflow::FlushFirst)
+      return true;
+  return false;
+}
 
 void lift(ir::CodeSource& code, GuestAddr pc, u32 mode, const ir::LiftLimits& limits, ir::Block& out) {
   out.clear();
@@ -78,7 +89,12 @@ void lift(ir::CodeSource& code, GuestAddr pc, u32 mode, const ir::LiftLimits& li
     const std::size_t mark = out.insts.size();
     const int row = decode(l.word, kFeatureAll);
     switch (row < 0 ? Lift::Undefined : lift_row(l, row)) {
-      case Lift::Next: break;
+      case Lift::Next:
+        if (may_settle_inexact(l, out, mark)) {
+          l.ir.call(kSettleInexact);
+          return l.ir.exit_indirect(l.ir.i64(l.pc + kInsnBytes), ir::ExitHint::NewMode);
+        }
+        break;
       case Lift::End: return;
       case Lift::Undefined: out.insts.resize(mark); return l.ir.exit_exception(ExitKind::Undefined, l.pc, l.word);
     }

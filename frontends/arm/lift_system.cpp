@@ -60,6 +60,12 @@ void set_nzcv(Lifter& l, Value n, Value z, Value c, Value v) {
   ir.set_flags(ir.flags_image(ir.or_(ir.or_(at(n, 31), at(z, 30)), ir.or_(at(c, 29), at(v, 28)))));
 }
 
+/// The next block may have another mode word: chained exits do not look at it, indirect ones do.
+Lift change_of_mode(Lifter& l) {
+  l.ir.exit_indirect(l.ir.i64(l.pc + 4), ir::ExitHint::NewMode);
+  return Lift::End;
+}
+
 }  // namespace
 
 Lift lift_clrex(Lifter& l, const fields::clrex&) {
@@ -127,7 +133,10 @@ Lift lift_mrs(Lifter& l, const fields::mrs& f) {
   switch (f.sysreg) {
     case kNZCV: l.set_r(f.rt, ir.flags_value(ir.get_flags())); return Lift::Next;
     case kFPCR: l.set_r(f.rt, ir.get_reg(Type::I64, offsetof(A64State, fpcr))); return Lift::Next;
-    case kFPSR: l.set_r(f.rt, ir.call(kReadFpsr)); return Lift::Next;
+    case kFPSR:
+      l.set_r(f.rt, ir.call(kReadFpsr));
+      if (l.mode & (kModeFpsrWatched | kModeFlushToZero)) return Lift::Next;
+      return change_of_mode(l);
     case kTPIDR_EL0: l.set_r(f.rt, ir.get_reg(Type::I64, offsetof(A64State, tpidr_el0))); return Lift::Next;
     case kTPIDRRO_EL0: l.set_r(f.rt, ir.get_reg(Type::I64, offsetof(A64State, tpidrro_el0))); return Lift::Next;
     case kCTR_EL0: l.set_r(f.rt, ir.i64(kCtr)); return Lift::Next;
@@ -147,12 +156,8 @@ Lift lift_msr(Lifter& l, const fields::msr& f) {
   auto& ir = l.ir;
   switch (f.sysreg) {
     case kNZCV: ir.set_flags(ir.flags_image(ir.and_(l.w(f.rt), ir.i32(0xf0000000)))); return Lift::Next;
-    case kFPCR:
-      // The next block may have another mode word: chained exits do not look at it, indirect ones do.
-      ir.call(kWriteFpcr, {l.x(f.rt)});
-      ir.exit_indirect(ir.i64(l.pc + 4), ir::ExitHint::NewMode);
-      return Lift::End;
-    case kFPSR: ir.call(kWriteFpsr, {l.x(f.rt)}); return Lift::Next;
+    case kFPCR: ir.call(kWriteFpcr, {l.x(f.rt)}); return change_of_mode(l);
+    case kFPSR: ir.call(kWriteFpsr, {l.x(f.rt)}); return (l.mode & kModeFpsrWatched) ? Lift::Next : change_of_mode(l);
     case kTPIDR_EL0: ir.set_reg(offsetof(A64State, tpidr_el0), l.x(f.rt)); return Lift::Next;
     default: return Lift::Undefined;
   }

@@ -16,7 +16,7 @@ enum class Lift : u8 {
 
 struct Lifter {
   ir::Builder ir;
-  GuestAddr pc = 0;    // of the instruction being lifted
+  GuestAddr pc = 0;  // of the instruction being lifted
   u32 word = 0;
   u32 mode = 0;
 
@@ -52,8 +52,20 @@ struct Lifter {
   ir::FpOp fp() const {
     ir::FpOp f;
     f.nan = (mode & kModeDefaultNan) ? ir::NanRule::ArmDefault : ir::NanRule::ArmPropagate;
+    if (mode & kModeFlushToZero) f.underflow = (mode & kModeInexactSeen) ? ir::Underflow::Flush : ir::Underflow::FlushFirst;
+    else if (mode & kModeFpsrWatched) f.underflow = ir::Underflow::Exact;
     return f;
   }
+  /// For arithmetic whose result is never tiny.
+  ir::FpOp fp_never_tiny() const {
+    ir::FpOp f = fp();
+    f.underflow = ir::Underflow::Host;
+    return f;
+  }
+  /// An operand of arithmetic (scalar, or a vector whose surplus lanes are not denormal), not of moves and sign changes:
+  /// FPUnpack's flush to zero.
+  ir::Value operand(ir::Value a) { return (mode & kModeFlushToZero) ? ir.emit(ir::Op::fflush_, ir.type_of(a), {a}) : a; }
+  ir::Value operand(ir::Width w, ir::Value a) { return (mode & kModeFlushToZero) ? ir.vec(ir::Op::v_fflush_, w, {a}) : a; }
 };
 
 }  // namespace kiln::arm

@@ -45,7 +45,7 @@ Lift fixed(Lifter& l, const F& f, FpHelp op, bool is_unsigned) {
   const unsigned fraction = 2 * bits - (f.immh << 3 | f.immb);
   if (op == FpHelp::FromFixed && w != Width::B2) {  // scaling by 2^-fraction is exact: no integer is that small
     const u64 scale = w == Width::B8 ? u64{1023 - fraction} << 52 : u64{127 - fraction} << 23;
-    l.set_v(f.rd, fp2(l, Fp2::Mul, w, bytes, fp_from_int(l, w, bytes, l.v(f.rn), is_unsigned), splat(l, w, scale)));
+    l.set_v(f.rd, fp_scale(l, w, bytes, fp_from_int(l, w, bytes, l.v(f.rn), is_unsigned), scale));
     return Lift::Next;
   }
   if (op == FpHelp::FromFixed)
@@ -93,6 +93,7 @@ Lift lift_fcvtl_v(Lifter& l, const fields::fcvtl_v& f) {
     l.set_v(f.rd, fp_call(l, FpHelp::HalfToSingle, Width::B2, {.lanes = 4}, {n}));
     return Lift::Next;
   }
+  if (l.mode & kModeFlushToZero) n = l.operand(Width::B4, l.ir.v_low64(n));
   l.set_v(f.rd, l.ir.vec(Op::v_fwiden_, Width::B4, {n}, 0, 0, l.fp().pack()));
   return Lift::Next;
 }
@@ -102,7 +103,7 @@ Lift lift_fcvtn_v(Lifter& l, const fields::fcvtn_v& f) {
     set_half(l, f.q, f.rd, fp_call(l, FpHelp::SingleToHalf, Width::B4, {.lanes = 4}, {n}));
     return Lift::Next;
   }
-  set_half(l, f.q, f.rd, l.ir.vec(Op::v_fnarrow_, Width::B4, {n}, 0, 0, l.fp().pack()));
+  set_half(l, f.q, f.rd, l.ir.vec(Op::v_fnarrow_, Width::B4, {l.operand(Width::B8, n)}, 0, 0, l.fp().pack()));
   return Lift::Next;
 }
 Lift lift_fcvtxn_v(Lifter& l, const fields::fcvtxn_v& f) {

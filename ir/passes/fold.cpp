@@ -24,6 +24,10 @@ bool commutes(Op op) {
 }
 bool is_ordered_compare(Op op) { return op >= Op::icmp_ult_ && op <= Op::icmp_sle_; }
 bool is_vector_op(Op op) { return op >= Op::v_low64_ && op <= Op::v_fcmpge_; }
+/// Results of arithmetic that flushes.
+bool gives_no_denormals(const Inst& inst) {
+  return may_be_tiny(inst) && inst.op != Op::v_fnarrow_ && FpOp::unpack(inst.aux).underflow >= Underflow::Flush;
+}
 bool fits_s32(u64 value) { return static_cast<s64>(value) == static_cast<s32>(value); }
 
 Datum datum_of(const Inst& constant) {
@@ -113,6 +117,13 @@ Rewriter::Step Rewriter::simplify(Inst& inst, Value& result) {
         return Step::Replaced;
       }
       if (is_op(inst.args[0], Op::v_low64_)) return become(inst, Op::v_to_f_, def(inst.args[0]).args[0]);
+      return Step::Keep;
+    case Op::fflush_:
+    case Op::v_fflush_:
+      if (gives_no_denormals(def(inst.args[0])) && def(inst.args[0]).lane == inst.lane) {
+        result = inst.args[0];
+        return Step::Replaced;
+      }
       return Step::Keep;
     case Op::f_to_v_: {
       u64 k;

@@ -115,6 +115,53 @@ llvm::Value* RegionLowering::fix_nan(const Inst& inst, LValue result) {
   return eval_cold(inst, nan, [&] { return result; });
 }
 
+/// The bits without the sign: DAZ would make denormals zero in a comparison of numbers. (By `and`: InstCombine of LLVM 19
+/// crashes on lanes that are doubled and compared with zero.)
+llvm::Value* RegionLowering::magnitude(LValue x) {
+  const unsigned width = x->getType()->getScalarSizeInBits();
+  auto* bits = x->getType()->getWithNewType(b_.getIntNTy(width));
+  return b_.CreateAnd(b_.CreateBitCast(x, bits), llvm::ConstantInt::get(bits, mask_low(width - 1)));
+}
+/// Lane-wise: 0 < |x| <= the number with these bits.
+llvm::Value* RegionLowering::tiny(LValue x, u64 limit) {
+  LValue image = magnitude(x);
+  auto* type = image->getType();
+  return b_.CreateICmpULT(b_.CreateSub(image, llvm::ConstantInt::get(type, 1)), llvm::ConstantInt::get(type, limit));
+}
+/// Bits of the least normal number of the type.
+static u64 least_normal(llvm::Type* type) { return u64{1} << (type->getScalarSizeInBits() == 64 ? 52 : 23); }
+
+/// Must the result be computed again as FpOp.underflow says? An i1, or null: never.
+llvm::Value* RegionLowering::underflow_condition(const Inst& inst, LValue result) {
+  const Underflow underflow = FpOp::unpack(inst.aux).underflow;
+  if (underflow == Underflow::Host || !may_be_tiny(inst)) return nullptr;
+  const bool vector = inst.type == Type::V128, narrows = inst.op == Op::fcvt_ || inst.op == Op::v_fnarrow_;
+  if (vector) result = b_.CreateBitCast(result, float_lanes(inst));
+  const u64 least = least_normal(result->getType());
+  if (underflow == Underflow::Exact) {
+    if (!may_be_tiny_and_inexact(inst)) return nullptr;
+    LValue image = magnitude(result);
+    return any_lane(b_.CreateICmpEQ(image, llvm::ConstantInt::get(image->getType(), least)));
+  }
+  const auto operand = [&](unsigned i) { return vector ? b_.CreateBitCast(arg(inst, i), result->getType()) : arg(inst, i); };
+  if (narrows) {  // by the operand: 0 < |a| <= 2^-126
+    LValue a = arg(inst, 0);
+    if (vector) a = b_.CreateBitCast(a, llvm::FixedVectorType::get(b_.getDoubleTy(), 2));
+    return any_lane(tiny(a, u64{1023 - 126} << 52));
+  }
+  LValue condition = tiny(result, least);
+  if (may_be_tiny_and_inexact(inst)) {  // zero, but not of zeros
+    const auto is_zero = [&](LValue x) {
+      LValue image = magnitude(x);
+      return b_.CreateICmpEQ(image, llvm::ConstantInt::get(image->getType(), 0));
+    };
+    LValue exact = is_zero(operand(0));
+    if (inst.op != Op::fdiv_ && inst.op != Op::v_fdiv_) exact = b_.CreateOr(exact, is_zero(operand(1)));
+    condition = b_.CreateOr(condition, b_.CreateAnd(is_zero(result), b_.CreateNot(exact)));
+  }
+  return any_lane(condition);
+}
+
 namespace {
 struct Rounding {
   llvm::Intrinsic::ID id;
@@ -249,6 +296,8 @@ llvm::Value* RegionLowering::lower_float(const Inst& inst) {
   const FpOp f = FpOp::unpack(inst.aux);
   if (f.nan == NanRule::X86)
     if (LValue bare = lower_float_x86(inst)) return bare;
+  if (inst.type != Type::V128 && f.underflow == Underflow::FlushFirst && may_be_tiny_and_inexact(inst))
+    return eval_scalar(inst);
   LValue a = inst.args[0] != kNoValue ? arg(inst, 0) : nullptr;
   LValue b = inst.args[1] != kNoValue ? arg(inst, 1) : nullptr;
   auto arithmetic = [&](Intrinsic::ID id) { return strict(id, a->getType(), {a, b}, true); };
@@ -263,6 +312,7 @@ llvm::Value* RegionLowering::lower_float(const Inst& inst) {
     case Op::fma_: return strict(Intrinsic::experimental_constrained_fma, a->getType(), {a, b, arg(inst, 2)}, true);
     case Op::fneg_: return b_.CreateFNeg(a);
     case Op::fabs_: return b_.CreateUnaryIntrinsic(Intrinsic::fabs, a);
+    case Op::fflush_: return eval_cold(inst, tiny(a, least_normal(a->getType())), [&] { return a; });
     case Op::fmin_:
     case Op::fmax_:
     case Op::fminnm_:
@@ -279,6 +329,7 @@ llvm::Value* RegionLowering::lower_float(const Inst& inst) {
       LValue r = strict(extend ? Intrinsic::experimental_constrained_fpext : Intrinsic::experimental_constrained_fptrunc,
                         llvm_type(inst.type), {a}, !extend);
       // The host quiets and keeps the payload as A64 does.
+      if (LValue again = underflow_condition(inst, r)) r = eval_cold(inst, again, [&] { return r; });
       return f.nan == NanRule::ArmDefault ? fix_nan(inst, r) : r;
     }
     case Op::f_to_int_: {
@@ -327,6 +378,7 @@ llvm::Value* RegionLowering::lower_vector_float(const Inst& inst) {
   if (!type) return nullptr;
   if (FpOp::unpack(inst.aux).nan == NanRule::X86)
     if (LValue bare = lower_float_x86(inst)) return bare;
+  if (FpOp::unpack(inst.aux).underflow == Underflow::FlushFirst && may_be_tiny_and_inexact(inst)) return eval_any(inst);
   auto* v128 = llvm_type(Type::V128);
   auto operand = [&](unsigned i) { return b_.CreateBitCast(arg(inst, i), type); };
   auto binary = [&](Intrinsic::ID id) { return b_.CreateBitCast(strict(id, type, {operand(0), operand(1)}, true), v128); };
@@ -366,8 +418,11 @@ llvm::Value* RegionLowering::lower_vector_float(const Inst& inst) {
       const bool widens = inst.op == Op::v_fwiden_;
       LValue a = b_.CreateBitCast(arg(inst, 0), widens ? narrow : wide);
       LValue r = strict_asm(widens ? "vcvtps2pd $1, $0" : "vcvtpd2ps $1, $0", "=x,x", widens ? wide : narrow, {a});
+      if (LValue again = underflow_condition(inst, r))
+        r = b_.CreateBitCast(eval_cold(inst, again, [&] { return b_.CreateBitCast(r, v128); }), r->getType());
       return FpOp::unpack(inst.aux).nan == NanRule::ArmDefault ? fix_nan(inst, r) : b_.CreateBitCast(r, v128);
     }
+    case Op::v_fflush_: return eval_cold(inst, any_lane(tiny(operand(0), least_normal(type))), [&] { return arg(inst, 0); });
     case Op::v_fneg_: return b_.CreateBitCast(b_.CreateFNeg(operand(0)), v128);
     case Op::v_fabs_: return b_.CreateBitCast(b_.CreateUnaryIntrinsic(Intrinsic::fabs, operand(0)), v128);
     case Op::v_fcmp_: {

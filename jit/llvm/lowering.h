@@ -222,6 +222,9 @@ class RegionLowering {
   LValue lower_f_to_int(const ir::Inst& inst, LValue a);
   LValue lower_min_max(const ir::Inst& inst, LValue a, LValue b);
   LValue lower_scalar_in_vector(const ir::Inst& inst, const char* mnemonic);
+  LValue magnitude(LValue x);
+  LValue tiny(LValue x, u64 limit);
+  LValue underflow_condition(const ir::Inst& inst, LValue result);
   LValue lower_float_x86(const ir::Inst& inst);  // lower_float_x86.cpp: NanRule::X86, what the generic code does otherwise
   LValue lower_v_int_to_f(const ir::Inst& inst, llvm::FixedVectorType* type);
 

@@ -19,7 +19,9 @@ constexpr int kMaxPending = 6;
 
 /// A NaN lane of an operand makes the same lane of the result a NaN.
 bool propagates_nan(const Inst& inst) {
-  if (FpOp::unpack(inst.aux).nan == NanRule::X86) return false;  // nothing to check
+  const FpOp f = FpOp::unpack(inst.aux);
+  if (f.nan == NanRule::X86) return false;                                                  // nothing to check
+  if (f.underflow == Underflow::FlushFirst && may_be_tiny_and_inexact(inst)) return false;  // evaluated anyway
   switch (inst.op) {
     case Op::fadd_:
     case Op::fsub_:
@@ -147,9 +149,13 @@ void RegionLowering::settle_nan_checks() {
     group.mask = group.mask ? b_.CreateOr(group.mask, nan) : nan;
     group.single = nullptr;
   };
+  LValue any = nullptr;
   for (const PendingNan& p : pending_nans_) {
-    if (p.covered || p.moved) continue;
+    if (p.moved) continue;
     const Inst& inst = (*block_)[p.value];
+    // A result that ought to have been flushed makes those that it went into wrong; the cold block computes them all again.
+    if (LValue again = underflow_condition(inst, values_[p.value])) any = any ? b_.CreateOr(any, again) : again;
+    if (p.covered) continue;
     LValue x = values_[p.value];
     if (inst.type == Type::V128) x = b_.CreateBitCast(x, float_lanes(inst));
     auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.type == x->getType(); });
@@ -157,7 +163,6 @@ void RegionLowering::settle_nan_checks() {
     else if (group->single) check(*group, group->single, x);
     else group->single = x;
   }
-  LValue any = nullptr;
   for (Group& group : groups) {
     if (group.single) check(group, group.single, group.single);
     LValue mask = any_lane(group.mask);

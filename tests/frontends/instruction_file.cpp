@@ -39,6 +39,8 @@ void initialise(arm::A64State& s, Memory& memory) {
   s.exit_kind = 0;
   for (unsigned i = 0; i < 31; ++i) s.x[i] = 0xdead0000beef0000u | i;
   s.x[31] = kData + 0x800;
+  s.fpsr_watched = 1;
+  s.mode = arm::kA64.mode_of(&s);
   for (unsigned i = 0; i < 32; ++i)
     s.v[i] = V128{.d = {0x7766554433221100u + i * 0x0101010101010101u, 0xffeeddccbbaa9988u - i * 0x0101010101010101u}};
   for (unsigned i = 0; i < kDataSize; ++i) memory.base[kData + i] = pattern(i);

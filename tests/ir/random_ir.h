@@ -66,6 +66,8 @@ struct Machine {
   Machine& operator=(const Machine&) = delete;
 };
 void randomise(Machine& machine, Random& random);
+/// Flushing as the block's FpOp.underflow takes it for granted.
+void suit_mxcsr(const ir::Block& block, Machine& machine);
 /// Slots, flags (by value), memory, pc, exit fields and observations. Empty if equal.
 std::string difference(const Machine& a, const Machine& b);
 /// The machine whose `observed` the helper "observe" appends to (none: nullptr). Whoever runs a block sets it.

@@ -90,6 +90,7 @@ void every_op(Executor& executor, unsigned blocks, unsigned cases) {
       Machine machine;
       machine.state->mxcsr = 0x1f80 | random.below(4) << 13 | (random.chance(20) ? 0x8040 : 0);
       const Block block = block_of_cases(random, machine, op, cases);
+      suit_mxcsr(block, machine);
       ASSERT_EQ(verify(block), "") << print(block);
       expect_same(executor, block, machine, seed);
       if (executor.fell_back()) generic.insert(op_info(op).name);
@@ -109,6 +110,7 @@ void random_blocks(Executor& executor, u64 first_seed, unsigned count, const Blo
     const Block block = random_block(random, shape);
     Machine machine;
     randomise(machine, random);
+    suit_mxcsr(block, machine);
     expect_same(executor, block, machine, seed);
     if (testing::Test::HasFatalFailure()) return;
   }

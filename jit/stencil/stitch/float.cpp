@@ -14,6 +14,38 @@ u64 power_of_two(unsigned is64, int exponent) {
 }
 }  // namespace
 
+/// cold() of an op whose stencil's own check was the last one emitted, after the checks of FpOp.underflow.
+void Stitcher::cold_checked(const Inst& inst, std::initializer_list<u8> args, u8 result) {
+  const ir::Underflow underflow = ir::FpOp::unpack(inst.aux).underflow;
+  u32 fixups[3] = {last_cold_};
+  unsigned count = 1;
+  const auto check = [&](u32 stencil) {
+    emit(stencil);
+    fixups[count++] = last_cold_;
+  };
+  const bool scalar = ir::is_float(inst.type), narrows = inst.op == Op::fcvt_ || inst.op == Op::v_fnarrow_;
+  const unsigned t = inst.type == Type::F64 || inst.lane == static_cast<u8>(ir::Width::B8) ? 1 : 0;
+  const u8 a = args.begin()[0], b = inst.op == Op::fdiv_ || inst.op == Op::v_fdiv_ ? a : args.begin()[args.size() > 1 ? 1 : 0];
+  if (underflow == ir::Underflow::Exact && ir::may_be_tiny_and_inexact(inst)) {
+    check((scalar ? id::f_least : id::v_f_least) + t * kVecRegs + result);
+  } else if (underflow >= ir::Underflow::Flush && ir::may_be_tiny(inst)) {
+    if (narrows) {
+      check((scalar ? id::f_tiny_single : id::v_f_tiny_single) + a);
+    } else {
+      check((scalar ? id::f_tiny : id::v_f_tiny) + t * kVecRegs + result);
+      if (ir::may_be_tiny_and_inexact(inst))
+        check((scalar ? id::f_vanished : id::v_f_vanished) + t * kV3 + result * kV2 + a * kVecRegs + b);
+    }
+  }
+  cold(inst, args, result);
+  cold_.back().fixup = fixups[0];
+  for (unsigned i = 1; i < count; ++i) {
+    ColdPart part = cold_.back();
+    part.fixup = fixups[i];
+    cold_.push_back(part);
+  }
+}
+
 bool Stitcher::floating(Value v, const Inst& inst) {
   const unsigned t =
       inst.type == Type::F64 || inst.lane == static_cast<u8>(ir::Width::B8) ? 1 : 0;  // 0 too for v_fwiden, v_fnarrow
@@ -31,14 +63,14 @@ bool Stitcher::floating(Value v, const Inst& inst) {
     const u8 ra = use(inst.args[0]), rb = use(inst.args[1]);
     const u8 d = fresh(Vec);
     emit(family + t * kV3 + d * kV2 + ra * kVecRegs + rb);
-    cold(inst, {ra, rb}, d);
+    cold_checked(inst, {ra, rb}, d);
     return finish(d, upper(inst.args[0]));
   };
   const auto one = [&](u32 family) {
     const u8 ra = use(inst.args[0]);
     const u8 d = fresh(Vec);
     emit(family + t * kV2 + d * kVecRegs + ra);
-    cold(inst, {ra}, d);
+    cold_checked(inst, {ra}, d);
     return finish(d);
   };
   // The last cold part has a second entrance.
@@ -58,7 +90,7 @@ bool Stitcher::floating(Value v, const Inst& inst) {
     const u8 d = fresh(Vec);
     copy(Vec, d, rc);
     emit(family + t * kV3 + d * kV2 + ra * kVecRegs + rb);
-    cold(inst, {ra, rb, rc}, d);
+    cold_checked(inst, {ra, rb, rc}, d);
     return finish(d);
   };
   const auto two_address = [&](u32 family) {
@@ -67,6 +99,7 @@ bool Stitcher::floating(Value v, const Inst& inst) {
     emit(family + t * kV2 + d * kVecRegs + rb);
     return finish(d);
   };
+  if (f.underflow == ir::Underflow::FlushFirst && ir::may_be_tiny_and_inexact(inst)) return false;
   const unsigned mode = f.round == ir::Round::Dynamic ? 4 : static_cast<unsigned>(f.round);
   switch (inst.op) {
     case Op::fadd_: return two(id::fadd);
@@ -90,6 +123,14 @@ bool Stitcher::floating(Value v, const Inst& inst) {
       const u8 d = take(inst.args[0]);
       emit(id::x_v_fcmp + t * kV2 + d * kVecRegs + rb, 0, inst.imm & 31);
       return finish(d);
+    }
+    case Op::fflush_:
+    case Op::v_fflush_: {
+      const unsigned known = state(inst.args[0]).known;
+      const u8 d = take(inst.args[0]);
+      emit((inst.op == Op::fflush_ ? id::f_tiny : id::v_f_tiny) + t * kVecRegs + d);
+      cold(inst, {d}, d);
+      return finish(d, known);
     }
     case Op::v_fcmpeq_: return two_address(id::v_fcmpeq);
     case Op::v_fcmpgt_: return two_address(id::v_fcmpgt);
@@ -144,7 +185,7 @@ bool Stitcher::floating(Value v, const Inst& inst) {
       const u8 ra = use(inst.args[0]);
       const u8 d = fresh(Vec);
       emit(id::fcvt + t * kV2 + d * kVecRegs + ra);
-      cold(inst, {ra}, d);
+      cold_checked(inst, {ra}, d);
       return finish(d);
     }
     case Op::fround_: {

@@ -221,6 +221,7 @@ class Stitcher {
   bool vector(Value v, const Inst& inst);
   bool keeps_upper_lanes(const Inst& insert);
   bool floating(Value v, const Inst& inst);
+  void cold_checked(const Inst& inst, std::initializer_list<u8> args, u8 result);
   bool floating_x86(Value v, const Inst& inst);  // float_x86.cpp: NanRule::X86, the bare instruction
 
   // --- call.cpp

@@ -12,7 +12,7 @@ STATE_BYTES = 832  # sizeof(struct context) - 24
 SCRATCH_BYTES = 32768
 
 
-def write(path, sequences, executions, fpsr_masks):
+def write(path, sequences, executions, fpsr_mask):
     table, code = [], []
     for s in sequences:
         table.append(struct.pack("<IIQ", 4 * len(code), 1 if s.memory else 0, s.seed))
@@ -24,7 +24,7 @@ def write(path, sequences, executions, fpsr_masks):
     body = struct.pack(f"<{len(code)}I", *code)
     body += b"\0" * (-len(body) % 4096)
     with open(path, "wb") as out:
-        out.write(struct.pack("<7I36x", MAGIC, len(sequences), executions, offset, len(body), *fpsr_masks))
+        out.write(struct.pack("<6I40x", MAGIC, len(sequences), executions, offset, len(body), fpsr_mask))
         out.write(table)
         out.write(b"\0" * (offset - 64 - len(table)))
         out.write(body)

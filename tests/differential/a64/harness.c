@@ -16,7 +16,7 @@ typedef long i64;
 enum { kCode = 0x20000000, kScratch = 0x30000000, kScratchSize = 32768, kResults = 512 };
 
 struct header {
-  u32 magic, sequences, executions, code_offset, code_bytes, fpsr_mask, fpsr_mask_flushing, pad[9];
+  u32 magic, sequences, executions, code_offset, code_bytes, fpsr_mask, pad[10];
 };
 struct sequence {
   u32 offset;  // into the code
@@ -267,10 +267,9 @@ __attribute__((used)) void main_program(u64* stack) {
       if (dirty)
         for (u64 w = 0; w < kScratchSize / 8; w++) scratch[w] = pattern[w];
       dirty = sequences[i].flags & 1;
-      const u64 flushing = c->fpcr & 1 << 24;  // a sequence may only switch it off
       run_sequence(c);
       c->fpcr &= 0x07c80000;  // what FPCR has in Armv8.2: AHP DN FZ RMode FZ16
-      c->fpsr &= (flushing ? h->fpsr_mask_flushing : h->fpsr_mask) & 0x0800009f;
+      c->fpsr &= h->fpsr_mask & 0x0800009f;
       c->nzcv &= 0xf0000000;
       c->x[27] = c->x[28] = 0;
       if (dirty) c->memory_hash = hash_words(scratch, kScratchSize / 8);
