@@ -37,7 +37,8 @@ class A64Instructions : public ::testing::TestWithParam<const char*> {
 TEST_P(A64Instructions, AsLifted) { EXPECT_GT(run_instruction_file(path(), interpreter(false)), 0u); }
 TEST_P(A64Instructions, Optimised) { EXPECT_GT(run_instruction_file(path(), interpreter(true)), 0u); }
 
-INSTANTIATE_TEST_SUITE_P(Files, A64Instructions, ::testing::Values("a64_base.txt", "a64_control.txt", "a64_simd.txt"),
+INSTANTIATE_TEST_SUITE_P(Files, A64Instructions,
+                         ::testing::Values("a64_base.txt", "a64_control.txt", "a64_fp_status.txt", "a64_simd.txt"),
                          [](const auto& info) {
                            const std::string name = info.param;
                            return name.substr(4, name.find('.') - 4);

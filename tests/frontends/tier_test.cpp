@@ -118,7 +118,8 @@ INSTANTIATE_TEST_SUITE_P(Tiers, A64MoreTiers, ::testing::Values(TierChoice::One,
 
 INSTANTIATE_TEST_SUITE_P(Files, A64Tiers,
                          ::testing::Combine(::testing::Values(TierChoice::Interp, TierChoice::One, TierChoice::Two),
-                                            ::testing::Values("a64_base.txt", "a64_control.txt", "a64_simd.txt")),
+                                            ::testing::Values("a64_base.txt", "a64_control.txt", "a64_fp_status.txt",
+                                                              "a64_simd.txt")),
                          [](const auto& info) {
                            const std::string name = std::get<1>(info.param);
                            return std::string(tier_name(std::get<0>(info.param))) + "_" + name.substr(4, name.find('.') - 4);
