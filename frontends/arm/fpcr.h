@@ -19,7 +19,8 @@ constexpr u32 fpsr_from(const A64State& state, u32 mxcsr) {
   return fpsr;
 }
 
-/// `mxcsr` holds the sticky bits.
+/// `mxcsr` holds the sticky bits. What cannot be known: before a thread first touches FPSR (fpsr_watched), UFC of a result that is tiny
+/// before rounding only; a check for it would cost every product of programs that never ask.
 constexpr u32 mode_from(const A64State& state, u32 mxcsr) {
   const u64 fpcr = state.fpcr;
   const u32 status =

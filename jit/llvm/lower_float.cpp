@@ -131,8 +131,13 @@ llvm::Value* RegionLowering::tiny(LValue x, u64 limit) {
 /// Bits of the least normal number of the type.
 static u64 least_normal(llvm::Type* type) { return u64{1} << (type->getScalarSizeInBits() == 64 ? 52 : 23); }
 
-/// Must the result be computed again as FpOp.underflow says? An i1, or null: never.
-llvm::Value* RegionLowering::underflow_condition(const Inst& inst, LValue result) {
+/// Must the result be computed again as FpOp.underflow says? An i1, or null: never. `precise`: else for any zero of a product
+/// too.
+llvm::Value* RegionLowering::underflow_condition(const Inst& inst, LValue result, bool precise) {
+  if (inst.op == Op::fflush_ || inst.op == Op::v_fflush_) {
+    if (inst.op == Op::v_fflush_) result = b_.CreateBitCast(result, float_lanes(inst));
+    return any_lane(tiny(result, least_normal(result->getType())));
+  }
   const Underflow underflow = FpOp::unpack(inst.aux).underflow;
   if (underflow == Underflow::Host || !may_be_tiny(inst)) return nullptr;
   const bool vector = inst.type == Type::V128, narrows = inst.op == Op::fcvt_ || inst.op == Op::v_fnarrow_;
@@ -148,6 +153,10 @@ llvm::Value* RegionLowering::underflow_condition(const Inst& inst, LValue result
     LValue a = arg(inst, 0);
     if (vector) a = b_.CreateBitCast(a, llvm::FixedVectorType::get(b_.getDoubleTy(), 2));
     return any_lane(tiny(a, u64{1023 - 126} << 52));
+  }
+  if (!precise && may_be_tiny_and_inexact(inst)) {
+    LValue image = magnitude(result);
+    return any_lane(b_.CreateICmpULT(image, llvm::ConstantInt::get(image->getType(), least + 1)));
   }
   LValue condition = tiny(result, least);
   if (may_be_tiny_and_inexact(inst)) {  // zero, but not of zeros
@@ -303,7 +312,7 @@ llvm::Value* RegionLowering::lower_float(const Inst& inst) {
   auto arithmetic = [&](Intrinsic::ID id) { return strict(id, a->getType(), {a, b}, true); };
   const bool signalling = (inst.aux & 1) != 0;
   switch (inst.op) {
-    // NaN results of these: nan_checks.cpp.
+    // NaN results of these, and fflush: nan_checks.cpp.
     case Op::fadd_: return arithmetic(Intrinsic::experimental_constrained_fadd);
     case Op::fsub_: return arithmetic(Intrinsic::experimental_constrained_fsub);
     case Op::fmul_: return arithmetic(Intrinsic::experimental_constrained_fmul);
@@ -312,7 +321,6 @@ llvm::Value* RegionLowering::lower_float(const Inst& inst) {
     case Op::fma_: return strict(Intrinsic::experimental_constrained_fma, a->getType(), {a, b, arg(inst, 2)}, true);
     case Op::fneg_: return b_.CreateFNeg(a);
     case Op::fabs_: return b_.CreateUnaryIntrinsic(Intrinsic::fabs, a);
-    case Op::fflush_: return eval_cold(inst, tiny(a, least_normal(a->getType())), [&] { return a; });
     case Op::fmin_:
     case Op::fmax_:
     case Op::fminnm_:
@@ -329,7 +337,7 @@ llvm::Value* RegionLowering::lower_float(const Inst& inst) {
       LValue r = strict(extend ? Intrinsic::experimental_constrained_fpext : Intrinsic::experimental_constrained_fptrunc,
                         llvm_type(inst.type), {a}, !extend);
       // The host quiets and keeps the payload as A64 does.
-      if (LValue again = underflow_condition(inst, r)) r = eval_cold(inst, again, [&] { return r; });
+      if (LValue again = underflow_condition(inst, r, true)) r = eval_cold(inst, again, [&] { return r; });
       return f.nan == NanRule::ArmDefault ? fix_nan(inst, r) : r;
     }
     case Op::f_to_int_: {
@@ -418,11 +426,10 @@ llvm::Value* RegionLowering::lower_vector_float(const Inst& inst) {
       const bool widens = inst.op == Op::v_fwiden_;
       LValue a = b_.CreateBitCast(arg(inst, 0), widens ? narrow : wide);
       LValue r = strict_asm(widens ? "vcvtps2pd $1, $0" : "vcvtpd2ps $1, $0", "=x,x", widens ? wide : narrow, {a});
-      if (LValue again = underflow_condition(inst, r))
+      if (LValue again = underflow_condition(inst, r, true))
         r = b_.CreateBitCast(eval_cold(inst, again, [&] { return b_.CreateBitCast(r, v128); }), r->getType());
       return FpOp::unpack(inst.aux).nan == NanRule::ArmDefault ? fix_nan(inst, r) : b_.CreateBitCast(r, v128);
     }
-    case Op::v_fflush_: return eval_cold(inst, any_lane(tiny(operand(0), least_normal(type))), [&] { return arg(inst, 0); });
     case Op::v_fneg_: return b_.CreateBitCast(b_.CreateFNeg(operand(0)), v128);
     case Op::v_fabs_: return b_.CreateBitCast(b_.CreateUnaryIntrinsic(Intrinsic::fabs, operand(0)), v128);
     case Op::v_fcmp_: {

@@ -213,6 +213,7 @@ class RegionLowering {
   };
   /// True: the instruction is lowered.
   bool defer_nan_check(const ir::Inst& inst, ir::Value v);
+  LValue pending_condition(bool precise);
   void settle_nan_checks();
   PendingNan* pending_nan(ir::Value v);
 
@@ -224,7 +225,7 @@ class RegionLowering {
   LValue lower_scalar_in_vector(const ir::Inst& inst, const char* mnemonic);
   LValue magnitude(LValue x);
   LValue tiny(LValue x, u64 limit);
-  LValue underflow_condition(const ir::Inst& inst, LValue result);
+  LValue underflow_condition(const ir::Inst& inst, LValue result, bool precise);
   LValue lower_float_x86(const ir::Inst& inst);  // lower_float_x86.cpp: NanRule::X86, what the generic code does otherwise
   LValue lower_v_int_to_f(const ir::Inst& inst, llvm::FixedVectorType* type);
 

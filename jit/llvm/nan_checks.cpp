@@ -3,6 +3,8 @@
 // results stay unchecked ("pending") until something looks at the bits or at the guest's state; then those that went into no
 // other pending result are compared, and one cold block computes all of them again, in order, through ir::eval_pure.
 //
+// FpOp.underflow and fflush go the same way: their conditions join the compare, and the cold block computes again.
+//
 // Invariants: (1) nobody outside sees a slot that holds a pending value: such a write waits for the check; (2) what is done
 // with a pending value before the check is either redone in the cold block or sees only whether it is a NaN.
 #include <algorithm>
@@ -16,6 +18,9 @@ using namespace ir;
 namespace {
 // More operands kept alive for the cold block would cost registers.
 constexpr int kMaxPending = 6;
+
+/// Under DAZ the operand itself does as well for arithmetic; who wants its bits waits for the check.
+bool flushes_operand(Op op) { return op == Op::fflush_ || op == Op::v_fflush_; }
 
 /// A NaN lane of an operand makes the same lane of the result a NaN.
 bool propagates_nan(const Inst& inst) {
@@ -34,7 +39,9 @@ bool propagates_nan(const Inst& inst) {
     case Op::v_fmul_:
     case Op::v_fdiv_:
     case Op::v_fsqrt_:
-    case Op::v_fma_: return true;
+    case Op::v_fma_:
+    case Op::fflush_:
+    case Op::v_fflush_: return true;
     default: return false;
   }
 }
@@ -98,11 +105,12 @@ bool RegionLowering::defer_nan_check(const Inst& inst, ir::Value v) {
     if (mixed) settle_nan_checks();
   }
   if (propagates_nan(inst)) {
-    const auto computed =
-        std::count_if(pending_nans_.begin(), pending_nans_.end(), [](const PendingNan& p) { return !p.moved; });
-    if (computed >= kMaxPending) settle_nan_checks();
+    const auto computed = std::count_if(pending_nans_.begin(), pending_nans_.end(), [&](const PendingNan& p) {
+      return !p.moved && !flushes_operand((*block_)[p.value].op);
+    });
+    if (computed >= kMaxPending || pending_nans_.size() >= 4 * static_cast<std::size_t>(kMaxPending)) settle_nan_checks();
     element = element_of(*block_, inst);
-    values_[v] = inst.type == Type::V128 ? lower_vector(inst) : lower_float(inst);
+    values_[v] = flushes_operand(inst.op) ? arg(inst, 0) : inst.type == Type::V128 ? lower_vector(inst) : lower_float(inst);
     for_each_arg(*block_, inst, [&](ir::Value a) {
       if (PendingNan* p = pending_nan(a)) p->covered = true;
     });
@@ -136,8 +144,8 @@ bool RegionLowering::defer_nan_check(const Inst& inst, ir::Value v) {
   return false;
 }
 
-void RegionLowering::settle_nan_checks() {
-  if (pending_nans_.empty()) return;
+/// Must the pending values be computed again? `precise`: else zeros that are right may be among the reasons.
+llvm::Value* RegionLowering::pending_condition(bool precise) {
   // Pairs of the same type go into one compare.
   struct Group {
     llvm::Type* type;
@@ -154,8 +162,8 @@ void RegionLowering::settle_nan_checks() {
     if (p.moved) continue;
     const Inst& inst = (*block_)[p.value];
     // A result that ought to have been flushed makes those that it went into wrong; the cold block computes them all again.
-    if (LValue again = underflow_condition(inst, values_[p.value])) any = any ? b_.CreateOr(any, again) : again;
-    if (p.covered) continue;
+    if (LValue again = underflow_condition(inst, values_[p.value], precise)) any = any ? b_.CreateOr(any, again) : again;
+    if (p.covered || flushes_operand(inst.op)) continue;
     LValue x = values_[p.value];
     if (inst.type == Type::V128) x = b_.CreateBitCast(x, float_lanes(inst));
     auto group = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return g.type == x->getType(); });
@@ -168,11 +176,25 @@ void RegionLowering::settle_nan_checks() {
     LValue mask = any_lane(group.mask);
     any = any ? b_.CreateOr(any, mask) : mask;
   }
+  return any;
+}
 
+void RegionLowering::settle_nan_checks() {
+  if (pending_nans_.empty()) return;
+  const bool flushes = std::any_of(pending_nans_.begin(), pending_nans_.end(), [&](const PendingNan& p) {
+    const Inst& inst = (*block_)[p.value];
+    return !p.moved && FpOp::unpack(inst.aux).underflow == Underflow::Flush && may_be_tiny_and_inexact(inst);
+  });
+  LValue any = pending_condition(false);
   llvm::BasicBlock* from = b_.GetInsertBlock();
   llvm::BasicBlock* cold = cold_branch(any, "nan");
   llvm::BasicBlock* join = b_.GetInsertBlock();
   b_.SetInsertPoint(cold);
+  if (flushes) {
+    llvm::BasicBlock* evaluate = new_block("flush");
+    b_.CreateCondBr(pending_condition(true), evaluate, join);
+    b_.SetInsertPoint(evaluate);
+  }
   std::vector<LValue> quick;
   for (const PendingNan& p : pending_nans_) {
     const Inst& inst = (*block_)[p.value];
@@ -191,8 +213,9 @@ void RegionLowering::settle_nan_checks() {
   b_.SetInsertPoint(join);
   for (std::size_t i = 0; i < pending_nans_.size(); ++i) {
     LValue& value = values_[pending_nans_[i].value];
-    llvm::PHINode* phi = b_.CreatePHI(value->getType(), 2);
+    llvm::PHINode* phi = b_.CreatePHI(value->getType(), 3);
     phi->addIncoming(quick[i], from);
+    if (flushes) phi->addIncoming(quick[i], cold);
     phi->addIncoming(value, cold_end);
     value = phi;
   }

@@ -275,9 +275,10 @@ void randomise(Machine& machine, Random& random) {
 
 void suit_mxcsr(const Block& block, Machine& machine) {
   for (const Inst& inst : block.insts) {
-    if (!may_be_tiny(inst) || FpOp::unpack(inst.aux).underflow < Underflow::Flush) continue;
+    const bool operand = inst.op == Op::fflush_ || inst.op == Op::v_fflush_;
+    if (!operand && (!may_be_tiny(inst) || FpOp::unpack(inst.aux).underflow < Underflow::Flush)) continue;
     machine.state->mxcsr = (machine.state->mxcsr & ~host::kFtz) | host::kDaz;
-    if (FpOp::unpack(inst.aux).underflow == Underflow::Flush) machine.state->mxcsr |= host::kInexact;
+    if (!operand && FpOp::unpack(inst.aux).underflow == Underflow::Flush) machine.state->mxcsr |= host::kInexact;
   }
 }
 
