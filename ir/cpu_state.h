@@ -37,7 +37,7 @@ struct alignas(64) CpuState {
   u64 memory_base;             // host address of guest address 0 (same value as the gs base on x86-64)
   void* engine_data;           // engine's per-thread record
   void* user_data;             // owner of the vCPU (linux-user's Thread, softmmu's Vcpu)
-  void (*leave_helper)(CpuState*);  // what raise() ends in; set by whoever runs code on this state, never returns
+  void (*leave_helper)(CpuState*) __attribute__((noreturn));  // what raise() ends in; set by whoever runs code on this state, never returns
   u64 helper_args[8];          // integer arguments and result of a helper call
   V128 helper_vargs[4];        // vector arguments and result of a helper call
   V128 spill[kSpillSlots];
@@ -67,7 +67,6 @@ inline void change_mode(CpuState* state, u32 mode) {
   state->exit_kind = static_cast<u32>(kind);
   state->exit_value = value;
   state->leave_helper(state);
-  __builtin_unreachable();
 }
 
 /// FaultInfo in CpuState::exit_aux for ExitKind::Fault.

@@ -257,7 +257,7 @@ static void run(const Block& block, CpuState* state, AccessObserver* observer) {
 [[gnu::noinline]] static void run_alone(const Block& block, CpuState* state, AccessObserver* observer) {
   void* here[5];
   state->host_sp = reinterpret_cast<u64>(here);
-  state->leave_helper = [](CpuState* s) { __builtin_longjmp(reinterpret_cast<void**>(s->host_sp), 1); };
+  state->leave_helper = [](CpuState* s) __attribute__((noreturn)) { __builtin_longjmp(reinterpret_cast<void**>(s->host_sp), 1); };
   if (__builtin_setjmp(here) == 0) run(block, state, observer);
 }
 

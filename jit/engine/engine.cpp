@@ -52,6 +52,12 @@ Engine::Impl::~Impl() {
   }
   if (compile_thread.joinable()) compile_thread.join();
   if (perf_file != nullptr) std::fclose(perf_file);
+  for (const auto& list : code_blocks)
+    for (TranslatedBlock* block : list) delete block;
+  for (const auto& [address, region] : code_regions) {
+    for (ExitSite* site : region->exits) delete site;
+    delete region;
+  }
 }
 
 void Engine::Impl::lift(ir::CodeSource& code, GuestAddr pc, u32 mode, unsigned max_insns, bool masked, ir::Block& out) {
@@ -140,6 +146,7 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   block->bytes = code.taken();
   if (config.tier == TierChoice::Interp) {
     block->ir = std::make_unique<ir::Block>(scratch);
+    code_blocks[0].push_back(block);
   } else {
     // stitch() needs the address before the size is known: a generous bound keeps the generation's end from being crossed.
     const std::size_t bound = 4096 + scratch.insts.size() * 256;
@@ -299,13 +306,15 @@ ExitKind Engine::Impl::run_interpreter(CpuState* cpu) {
       return ExitKind::Interrupt;
     }
     TranslatedBlock* block;
+    GuestAddr unfetched;
     {
       std::unique_lock lock(mutex);
       block = find(cpu->pc, cpu->mode);
       if (block == nullptr) block = translate(cpu->pc, cpu->mode);
+      unfetched = fetch_fault;
     }
     if (block == nullptr) {
-      if (cannot_fetch(cpu, fetch_fault) != ExitKind::None) return exit_kind(cpu);
+      if (cannot_fetch(cpu, unfetched) != ExitKind::None) return exit_kind(cpu);
       continue;
     }
     cpu->exit_kind = static_cast<u32>(ExitKind::None);

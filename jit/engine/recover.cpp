@@ -58,7 +58,14 @@ bool Engine::Impl::handle_fault(ir::CpuState* cpu, const siginfo_t* info, void* 
   return leave_at_fault(cpu, ucontext);
 }
 
+#if __has_feature(address_sanitizer)
+extern "C" void __asan_handle_no_return();
+#endif
+
 bool Engine::Impl::leave_at_fault(CpuState* cpu, void* ucontext) {
+#if __has_feature(address_sanitizer)
+  __asan_handle_no_return();  // the frames of a helper (or the interpreter) are left without being unwound
+#endif
   ThreadRecord& thread = *thread_of(cpu);
   const HostAddr pc = host::fault_pc(ucontext);
   thread.recover = false;
