@@ -178,7 +178,8 @@ class Strings {
         bytes_(descriptor >> 4 & 15),
         address_bytes_(descriptor >> 8 & 15),
         source_(static_cast<Seg>(descriptor >> 12 & 15)),
-        repne_((descriptor >> 17 & 1) != 0) {
+        repne_((descriptor >> 17 & 1) != 0),
+        step_((descriptor >> 18 & 1) != 0) {
     const CodeSize code = code_size(s.mode);
     is64_ = code == CodeSize::Bits64;
     mask_ = address_bytes_ == 8 ? ~u64{0} : mask_low(8 * address_bytes_);
@@ -186,7 +187,7 @@ class Strings {
 
   /// True: the instruction is complete.
   bool run() {
-    for (unsigned chunks = 0; chunks < 64; ++chunks) {
+    for (unsigned chunks = 0; chunks < (step_ ? 1 : 64); ++chunks) {
       const u64 count = s_.r[RCX] & mask_;
       if (count == 0) return true;
       if (chunk(count)) return true;
@@ -227,7 +228,7 @@ class Strings {
     const bool uses_source = op_ == StringOp::Movs || op_ == StringOp::Cmps || op_ == StringOp::Lods;
     const bool uses_destination = op_ != StringOp::Lods;
     const u64 from = uses_source ? linear(source_, s_.r[RSI]) : 0, to = uses_destination ? linear(ES, s_.r[RDI]) : 0;
-    u64 n = count;
+    u64 n = step_ ? 1 : count;
     // An offset that would wrap inside the chunk goes element by element.
     const auto limit = [&](u64 at, u64 offset) {
       u64 most = on_page(at);
@@ -303,7 +304,7 @@ class Strings {
   StringOp op_;
   unsigned bytes_, address_bytes_;
   Seg source_;
-  bool repne_, is64_;
+  bool repne_, step_, is64_;
   u64 mask_;
 };
 

@@ -26,8 +26,10 @@ extern const ir::Helper kSegmentInfo;   // (0 LAR 1 LSL 2 VERR 3 VERW, selector)
 
 /// Descriptor of kString: what the string instruction is.
 enum class StringOp : u8 { Movs, Cmps, Stos, Lods, Scas };
-constexpr u32 string_descriptor(StringOp op, unsigned bytes, unsigned address_bytes, Seg source, bool rep, bool repne) {
-  return static_cast<u32>(op) | bytes << 4 | address_bytes << 8 | u32{source} << 12 | u32{rep} << 16 | u32{repne} << 17;
+/// `step`: one element only (EFLAGS.TF traps after each iteration).
+constexpr u32 string_descriptor(StringOp op, unsigned bytes, unsigned address_bytes, Seg source, bool rep, bool repne, bool step) {
+  return static_cast<u32>(op) | bytes << 4 | address_bytes << 8 | u32{source} << 12 | u32{rep} << 16 | u32{repne} << 17 |
+         u32{step} << 18;
 }
 
 }  // namespace kiln::x86

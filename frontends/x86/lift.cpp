@@ -148,6 +148,7 @@ bool writes_code_segment(const Insn& i, const ir::Block& out, std::size_t mark) 
   if (i.mem.seg != CS || i.code == CodeSize::Bits64) return false;
   const std::string_view name = i.row->name;
   if (name.find("maskmov") != name.npos && (i.row->mod_rule == 2 || i.op[0].kind == OperandKind::Mem)) return true;
+  if (name == "neg" && i.lock) return true;
   if (i.op[0].kind != OperandKind::Mem || name == "push" || name == "call" || name == "callf") return false;
   for (std::size_t n = mark; n < out.insts.size(); ++n)
     if (out.insts[n].op != ir::Op::call_ && (ir::effects_of(out.insts[n]) & ir::WRITES_MEM)) return true;
