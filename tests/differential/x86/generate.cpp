@@ -437,12 +437,15 @@ bool Generator::draw_piece(Random& r, const Row& row, Sequence& sequence, u32& u
     if (!tail && !sequence.pieces.empty()) return false;
     sequence.double_shift |= !tail;
   }
+  // A selector out of memory may be that of the segment whose limit is the processor's number.
+  if (is_name(row, {"lsl"}) && insn.op[1].kind == OperandKind::Mem) return false;
   // AMD: no 64-bit offsets.
   if (is_name(row, {"lss", "lfs", "lgs"}) && insn.operand_bytes == 8) return false;
   if (std::strncmp(row.name, "xsave", 5) == 0 || std::strncmp(row.name, "xrstor", 6) == 0 ||
       is_name(row, {"fxsave", "fxrstor"})) {
     if (!sequence.pieces.empty()) return false;
     sequence.xsave = true;
+    sequence.ends = true;  // MXCSR_MASK in memory is the processor's own
   }
   // Flags whose value is undefined must not be looked at.
   if (!track_undefined(row, insn.param, undefined)) return false;
@@ -518,7 +521,7 @@ void Generator::draw_wild(Random& r, Sequence& sequence) {
     piece.row = d.insn.row;
     if (piece.row &&
         (unpredictable(*piece.row) || !host_has(piece.row->feature) || has_operand(*piece.row, Encoding::J) ||
-         is_name(*piece.row, {"shld", "shrd", "lss", "lfs", "lgs"}) || is_name(*piece.row, {"ret", "jmp", "call"})))
+         is_name(*piece.row, {"shld", "shrd", "lss", "lfs", "lgs", "lsl"}) || is_name(*piece.row, {"ret", "jmp", "call"})))
       continue;
     piece.bytes.assign(bytes, bytes + (d.insn.row ? d.insn.length : 15));
     // A 32-bit SYSCALL or SYSENTER comes back elsewhere.
