@@ -1,6 +1,7 @@
 // The instruction files in the tiers, through the engine: the instruction, then a breakpoint.
 #include <asm/prctl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -46,9 +47,22 @@ void copy_guest(arm::A64State& to, const arm::A64State& from) {
   ir::change_mode(&to, from.mode);
 }
 
+// Alignment checks leave generated code by a trapping instruction: the owner's handler hands it to the engine.
+thread_local jit::Engine* fault_engine;
+thread_local ir::CpuState* fault_cpu;
+
+void on_segv(int, siginfo_t* info, void* context) {
+  if (fault_engine && fault_engine->handle_fault(fault_cpu, info, context, 0)) return;
+  signal(SIGSEGV, SIG_DFL);
+}
+
 class Runner {
  public:
   explicit Runner(TierChoice tier) {
+    struct sigaction action = {};
+    action.sa_sigaction = on_segv;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER;
+    sigaction(SIGSEGV, &action, nullptr);
     config_.tier = tier;
     config_.log = &log_;
     config_.hot_threshold = 1;
@@ -56,6 +70,7 @@ class Runner {
   }
   ~Runner() {
     if (cpu_) engine_->destroy_cpu(cpu_);
+    fault_engine = nullptr;
   }
   void operator()(ir::CodeSource& code, arm::A64State* s) {
     const GuestAddr pc = s->pc;
@@ -65,6 +80,8 @@ class Runner {
       engine_ = std::make_unique<jit::Engine>(config_, arm::kA64, space_);
       cpu_ = static_cast<arm::A64State*>(engine_->create_cpu());
       syscall(SYS_arch_prctl, ARCH_SET_GS, s->memory_base);
+      fault_engine = engine_.get();
+      fault_cpu = cpu_;
     }
     std::memcpy(reinterpret_cast<void*>(s->memory_base + pc + 4), &kStop, 4);
     engine_->invalidate(pc, 8);
