@@ -137,6 +137,10 @@ u64 locked_neg(CpuState* state, u64 address, u32 bytes) {
     default: return locked_neg_at<u64>(host);
   }
 }
+void store16_if(CpuState* state, u64 address, u32 value, u32 condition) {
+  const u16 half = static_cast<u16>(value);
+  if (condition) std::memcpy(reinterpret_cast<void*>(state->memory_base + address), &half, sizeof half);
+}
 u32 cas16(CpuState* state, u64 address) {
   X86State& s = x86(state);
   u8 equal;
@@ -374,7 +378,9 @@ u64 segment_info(CpuState* state, u32 kind, u32 selector) {
   constexpr u64 kValid = u64{1} << 32;
   switch (kind) {
     case kLar: return kValid | (d >> 32 & 0x00f0ff00) | (d >> 32 & 0x000f0000);
-    case kLsl: return kValid | descriptor_limit(d);
+    case kLsl:
+      // The kernel keeps the processor's number in this limit.
+      return kValid | (selector >> 3 == kCpuNumberEntry && !(selector & 4) ? rdpid(state) : descriptor_limit(d));
     case kVerr: return !code || writable ? kValid : 0;
     default: return !code && writable ? kValid : 0;
   }
@@ -399,6 +405,7 @@ const Helper kDecimalAdjust{"decimal_adjust", at(decimal_adjust), Type::I64, {Ty
 const Helper kAam{"aam", at(aam), Type::I64, {Type::I32, Type::I32, Type::I32}, ir::PURE};
 const Helper kAad{"aad", at(aad), Type::I64, {Type::I32, Type::I32, Type::I32}, ir::PURE};
 const Helper kLockedNeg{"locked_neg", at(locked_neg), Type::I64, {Type::I64, Type::I32}, kMemory};
+const Helper kStore16If{"store16_if", at(store16_if), Type::Void, {Type::I64, Type::I32, Type::I32}, kMemory};
 const Helper kCas16{"cmpxchg16b", at(cas16), Type::I32, {Type::I64}, kState | kMemory};
 const Helper kPdep{"pdep", at(pdep), Type::I64, {Type::I64, Type::I64}, ir::PURE};
 const Helper kPext{"pext", at(pext), Type::I64, {Type::I64, Type::I64}, ir::PURE};

@@ -13,6 +13,7 @@ extern const ir::Helper kRotateCarryOut;
 extern const ir::Helper kDecimalAdjust;  // (ax, image, 0 DAA 1 DAS 2 AAA 3 AAS) → ax | image << 32
 extern const ir::Helper kAam, kAad;      // (ax, image, base)
 extern const ir::Helper kLockedNeg;      // (address, bytes) → old value
+extern const ir::Helper kStore16If;         // (address, value, condition): stores if the condition is not 0
 extern const ir::Helper kCas16;          // (address, locked): CMPXCHG16B on the state's registers → I32 equal
 extern const ir::Helper kPdep, kPext, kCrc32c;
 extern const ir::Helper kString;  // (descriptor) → I32 1: the instruction is complete

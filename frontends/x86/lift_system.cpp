@@ -75,7 +75,8 @@ Lift lift_string(Lifter& l, const Insn& i) {
   }
   // The helper works through a bounded number of elements and leaves registers and flags as after a whole iteration, so that
   // the instruction is interruptible and restarts at a fault.
-  const u32 descriptor = string_descriptor(op, bytes, i.address_bytes, i.mem.seg, i.rep, i.repne, (l.mode & kModeSingleStep) != 0);
+  const u32 descriptor =
+      string_descriptor(op, bytes, i.address_bytes, i.mem.seg, i.rep, i.repne, (l.mode & kModeSingleStep) != 0);
   const Value done = l.ir.call(kString, {l.ir.i32(descriptor)});
   l.ir.exit_branch(l.ir.icmp(Op::icmp_ne_, done, l.ir.i32(0)), i.next, i.pc);
   return Lift::End;
@@ -209,9 +210,17 @@ Lift lift_verify_segment(Lifter& l, const Insn& i) {  // VERR, VERW
   return Lift::Next;
 }
 Lift lift_arpl(Lifter& l, const Insn& i) {
-  const Value a = l.read_zext(i, 0), b = l.ir.ubfx(l.read(i, 1), 0, 2);
+  const Place p = l.place(i, 0);
+  const Value a = l.zext_from(l.read(p), 2), b = l.ir.ubfx(l.read(i, 1), 0, 2);
   const Value less = l.ir.icmp(Op::icmp_ult_, l.ir.ubfx(a, 0, 2), b);
-  l.write(i, 0, l.ir.select(less, l.ir.bfi(a, b, 0, 2), a));
+  const Value adjusted = l.ir.bfi(a, b, 0, 2);
+  if (p.op.kind == OperandKind::Mem) {  // written only if adjusted: read-only pages and code segments are fine otherwise
+    if (i.mem.seg == CS) l.trap_if(less, kGP);
+    const Value at = p.disp ? l.ir.add(p.address, l.ir.i64(static_cast<u64>(p.disp))) : p.address;
+    l.ir.call(kStore16If, {at, adjusted, l.ir.zext(Type::I32, less)});
+  } else {
+    l.write(p, l.ir.select(less, adjusted, a));
+  }
   const Value image = l.ir.flags_value(l.ir.get_flags());
   l.ir.set_flags(l.ir.flags_image(l.ir.bfi(image, l.ir.zext(Type::I32, less), 30, 1)));
   return Lift::Next;

@@ -238,22 +238,25 @@ void start_segments(State& s) {
 
 namespace {
 /// Adds what `row` does to the undefined flags; false if it looks at one.
-bool track_undefined(const Row& row, unsigned param, u32& undefined) {
+bool track_undefined(const Row& row, unsigned param, u32& undefined, bool after_branch) {
   const u32 reads = row.opcode_count == 16 ? flags_of_condition(param) : row.reads;
   if (reads & undefined) return false;
   // Shifts and repeated string instructions may write nothing.
   const bool shift = row.map == 0 ? (row.opcode & 0xfe) == 0xc0 || (row.opcode & 0xfc) == 0xd0 : (row.opcode & 0xf6) == 0xa4;
-  undefined = (undefined | row.undefined) & ~(shift || is_string(row) ? 0u : u32{row.writes});
+  // Behind a branch it may be jumped over.
+  undefined = (undefined | row.undefined) & ~(shift || is_string(row) || after_branch ? 0u : u32{row.writes});
   return true;
 }
 }  // namespace
 
 bool well_defined(const Sequence& sequence) {
   u32 undefined = 0;
+  bool after_branch = false;
   for (const Piece& p : sequence.pieces) {
     if (!p.row) return true;
     const Insn insn = x86::decode(p.bytes.data(), p.bytes.size(), kCode, static_cast<u32>(sequence.mode)).insn;
-    if (!track_undefined(*p.row, insn.param, undefined)) return false;
+    if (!track_undefined(*p.row, insn.param, undefined, after_branch)) return false;
+    after_branch |= p.target != 0xff || p.row->size_rule == 2;
   }
   return true;
 }
@@ -448,7 +451,9 @@ bool Generator::draw_piece(Random& r, const Row& row, Sequence& sequence, u32& u
     sequence.ends = true;  // MXCSR_MASK in memory is the processor's own
   }
   // Flags whose value is undefined must not be looked at.
-  if (!track_undefined(row, insn.param, undefined)) return false;
+  const bool after_branch = std::any_of(sequence.pieces.begin(), sequence.pieces.end(),
+                                        [](const Piece& p) { return p.target != 0xff || (p.row && p.row->size_rule == 2); });
+  if (!track_undefined(row, insn.param, undefined, after_branch)) return false;
   note_uses(r, insn, sequence);
   if (is_name(row, {"div", "idiv"})) sequence.divides = true;
   sequence.pieces.push_back(piece);
