@@ -103,6 +103,5 @@ DecodeResult decode(const u8* code, std::size_t size, GuestAddr pc, u32 mode);
 
 /// All rows, in table order.
 std::span<const Row> instruction_rows();
-std::span<const char* const> feature_names();
 
 }  // namespace kiln::x86
