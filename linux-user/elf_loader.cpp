@@ -2,6 +2,7 @@
 
 #include <elf.h>
 #include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -78,8 +79,8 @@ Result<Header> parse(const File& file, const unsigned char* ident) {
   return h;
 }
 
-Result<Header> open_elf(const std::string& path, File& file) {
-  file.fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+Result<Header> open_elf(const std::string& path, int fd, File& file) {
+  file.fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file.fd < 0) return Error{std::strerror(errno)};
   struct stat st;
   if (fstat(file.fd, &st) != 0) return Error{std::strerror(errno)};
@@ -193,16 +194,16 @@ std::string machine_name(const ElfIdentity& id) {
   }
 }
 
-Result<ElfIdentity> identify_elf(const std::string& host_path) {
+Result<ElfIdentity> identify_elf(const std::string& host_path, int fd) {
   File file;
-  Result<Header> h = open_elf(host_path, file);
+  Result<Header> h = open_elf(host_path, fd, file);
   if (!h) return Error{h.error()};
   return ElfIdentity{h->machine, h->elf_class, h->data};
 }
 
-Result<void> load_program(Process& process, const std::string& host_path) {
+Result<void> load_program(Process& process, const std::string& host_path, int fd) {
   File file;
-  Result<Header> h = open_elf(host_path, file);
+  Result<Header> h = open_elf(host_path, fd, file);
   if (!h) return Error{h.error()};
   if (h->type != ET_EXEC && h->type != ET_DYN) return Error{"not an executable ELF file (object or core file?)"};
   MemoryMap& memory = process.memory;
@@ -245,7 +246,7 @@ Result<void> load_program(Process& process, const std::string& host_path) {
   if (!interpreter.empty()) {
     const std::string path = resolve_path(process, interpreter, Follow::Yes);
     File ld_file;
-    Result<Header> ld = open_elf(path, ld_file);
+    Result<Header> ld = open_elf(path, -1, ld_file);
     if (!ld || ld->machine != h->machine) {
       return Error{"its dynamic loader " + interpreter + (ld ? " is for another processor" : " was not found") +
                    ": needs -L with an " + process.abi->name + " sysroot"};
@@ -316,7 +317,7 @@ Result<void> build_stack(Process& process, const std::string& execfn, const std:
       {AT_EUID, geteuid()},
       {AT_GID, getgid()},
       {AT_EGID, getegid()},
-      {AT_SECURE, 0},
+      {AT_SECURE, getauxval(AT_SECURE)},
       {AT_RANDOM, random_at},
       {AT_HWCAP2, abi.hwcap2(cpu)},
       {AT_EXECFN, execfn_at},

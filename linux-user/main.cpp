@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "jit/engine/engine.h"
+#include "linux-user/doctor.h"
 #include "linux-user/elf_loader.h"
 #include "linux-user/host_x86_64.h"
 #include "linux-user/path.h"
@@ -21,8 +22,6 @@ extern char** environ;
 
 namespace kiln::user {
 namespace {
-
-constexpr int kLogDescriptor = 1000;  // out of the way of descriptors that the guest counts on
 
 int fail(const std::string& text, int status = 1) {
   std::fprintf(stderr, "kiln: %s\n", text.c_str());
@@ -36,10 +35,7 @@ std::FILE* open_log(const std::string& name) {
   if (at != std::string::npos) path.replace(at, 2, std::to_string(getpid()));
   const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (fd < 0) return nullptr;
-  int high = fcntl(fd, F_DUPFD_CLOEXEC, kLogDescriptor);
-  if (high < 0) high = fd;
-  else close(fd);
-  return fdopen(high, "a");
+  return fdopen(move_high(fd), "a");
 }
 
 std::vector<std::string> guest_environment(const Options& options) {
@@ -56,17 +52,23 @@ std::vector<std::string> guest_environment(const Options& options) {
   return env;
 }
 
-std::string own_path() {
+/// The program's absolute path, for /proc/self/exe. One that only the kernel could open (flag O) has its name at its
+/// descriptor.
+std::string absolute_path(const std::string& program, int fd) {
   char buffer[PATH_MAX];
-  const ssize_t n = readlink("/proc/self/exe", buffer, sizeof buffer);
-  return n > 0 ? std::string(buffer, static_cast<std::size_t>(n)) : std::string();
+  if (realpath(program.c_str(), buffer)) return buffer;
+  if (fd < 0) return {};
+  const ssize_t n = readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), buffer, sizeof buffer);
+  return n > 0 ? std::string(buffer, static_cast<std::size_t>(n)) : program;
 }
 
 int run(int argc, char** argv) {
   static Options options;
-  switch (parse_options(argc, argv, options)) {
+  static const Invocation invocation = read_invocation();
+  switch (parse_options(invocation, argc, argv, options)) {
     case OptionsOutcome::ExitOk: return 0;
     case OptionsOutcome::ExitUsage: return 1;
+    case OptionsOutcome::Doctor: return doctor(options, options.args.empty() ? "" : options.args[0]);
     case OptionsOutcome::Run: break;
   }
   std::string why;
@@ -77,14 +79,15 @@ int run(int argc, char** argv) {
   options.engine.log = &log;
 
   // Never destroyed: threads may still be running when the process ends.
-  auto& process = *new Process(options, log);
+  auto& process = *new Process(options, invocation, log);
   auto& leader = *new Thread;
   leader.process = &process;
   leader.signals = &process.signals;
   leader.leader = true;
   leader.tid = getpid();
   process.threads.push_back(&leader);
-  process.kiln_path = own_path();
+  process.own.executable = open_own_executable(invocation, options.self_fd);
+  if (log_file != stderr) process.own.log = fileno(log_file);
 
   rlimit core{};
   if (getrlimit(RLIMIT_CORE, &core) == 0) {
@@ -99,10 +102,10 @@ int run(int argc, char** argv) {
   args.insert(args.end(), options.args.begin(), options.args.end());
   const std::vector<std::string> env = guest_environment(options);
 
-  char absolute[PATH_MAX];
-  if (!realpath(program.c_str(), absolute)) return fail(program + ": " + std::strerror(errno), errno == ENOENT ? 127 : 126);
-  process.exe_path = absolute;
-  const Result<ElfIdentity> id = identify_elf(absolute);
+  const int program_fd = invocation.program_fd;
+  process.exe_path = absolute_path(program, program_fd);
+  if (process.exe_path.empty()) return fail(program + ": " + std::strerror(errno), errno == ENOENT ? 127 : 126);
+  const Result<ElfIdentity> id = identify_elf(process.exe_path, program_fd);
   if (!id) {
     if (id.error() == "not an ELF program") {
       const s64 r = do_execve(leader, program, args, env);  // a script, perhaps
@@ -132,12 +135,13 @@ int run(int argc, char** argv) {
   if (!process.abi->set_cpu_model(leader.cpu, model.c_str()))
     return fail("-cpu: no model '" + model + "' of " + process.abi->name + " (-cpu help lists them)");
 
-  if (Result<void> r = load_program(process, absolute); !r) return fail(program + ": " + r.error(), 126);
+  if (Result<void> r = load_program(process, process.exe_path, program_fd); !r) return fail(program + ": " + r.error(), 126);
+  if (program_fd >= 0) close(program_fd);
   if (Result<void> r = build_stack(process, options.execfn.value_or(program), args, env); !r)
     return fail(program + ": " + r.error(), 126);
 
-  const char* slash = std::strrchr(absolute, '/');
-  prctl(PR_SET_NAME, slash ? slash + 1 : absolute);
+  // As Linux does: what was executed, be it a script.
+  prctl(PR_SET_NAME, basename(options.execfn.value_or(program).c_str()));
 
   process.abi->start(leader.cpu, process.image.start, process.image.stack_start);
   set_guest_base(process.memory.base());

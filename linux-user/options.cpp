@@ -9,6 +9,8 @@
 #include <string_view>
 
 #include "linux-user/abi.h"
+#include "linux-user/binfmt.h"
+#include "linux-user/invocation.h"
 #include "linux-user/listing.h"
 
 namespace kiln::user {
@@ -141,6 +143,7 @@ constexpr Option kOptions[] = {
      }},
     {"0", "ARGV0", "ARGV0", false, "the guest's argv[0]", [](Parser& p, const std::string& v) { p.o.argv0 = v; }},
     {"execfn", "NAME", nullptr, false, nullptr, [](Parser& p, const std::string& v) { p.o.execfn = v; }},
+    {"self-fd", "FD", nullptr, false, nullptr, [](Parser& p, const std::string& v) { p.o.self_fd = std::atoi(v.c_str()); }},
     {"s", "SIZE", "STACK_SIZE", true, "size of the guest's stack",
      [](Parser& p, const std::string& v) { p.number("-s", v, p.o.stack_size); }},
     {"cpu", "MODEL", "CPU", true, "processor model (-cpu help)",
@@ -173,6 +176,11 @@ constexpr Option kOptions[] = {
      [](Parser& p, const std::string&) { p.o.engine.self_check = true; }},
     {"perf-map", nullptr, "PERF_MAP", true, "write /tmp/perf-PID.map",
      [](Parser& p, const std::string&) { p.o.engine.perf_map = true; }},
+    {"list-binfmt", nullptr, nullptr, false, "how binfmt_misc tells each guest's programs (scripts/binfmt)",
+     [](Parser& p, const std::string&) {
+       list_binfmt();
+       p.exit_ok = true;
+     }},
     {"list-instructions", "GUEST", nullptr, false, "the instructions that a guest's frontend decodes",
      [](Parser& p, const std::string& v) {
        if (list_instructions(v)) p.exit_ok = true;
@@ -183,6 +191,7 @@ constexpr Option kOptions[] = {
 void help() {
   std::printf(
       "usage: kiln [options] PROGRAM [arguments…]\n"
+      "       kiln [-L PATH] doctor      what this machine lacks for Kiln, and what to do\n"
       "Runs a Linux program built for another processor:");
   for (const GuestAbi* abi : all_abis()) std::printf(" %s", abi->name);
   std::printf("\n\nOptions (environment variables of the same meaning: KILN_… or QEMU_…):\n");
@@ -214,10 +223,10 @@ void hand_down(Options& o, const std::string& name, const char* value) {
 
 }  // namespace
 
-OptionsOutcome parse_options(int argc, char** argv, Options& o) {
+OptionsOutcome parse_options(const Invocation& invocation, int argc, char** argv, Options& o) {
   Parser p{o};
   for (const Option& option : kOptions) {
-    if (!option.env) continue;
+    if (!option.env || invocation.secure) continue;
     for (const char* prefix : {"QEMU_", "KILN_"}) {
       const char* value = std::getenv((std::string(prefix) + option.env).c_str());
       if (!value) continue;
@@ -228,7 +237,7 @@ OptionsOutcome parse_options(int argc, char** argv, Options& o) {
     }
   }
   int i = 1;
-  for (; i < argc && !p.bad && !p.exit_ok; ++i) {
+  for (; i < argc && !p.bad && !p.exit_ok && !invocation.binfmt; ++i) {
     std::string_view text = argv[i];
     if (text == "--") {
       ++i;
@@ -270,8 +279,13 @@ OptionsOutcome parse_options(int argc, char** argv, Options& o) {
     p.complain("no program given");
     return OptionsOutcome::ExitUsage;
   }
-  o.program = argv[i];
-  for (++i; i < argc; ++i) o.args.push_back(argv[i]);
+  const bool command = !invocation.binfmt && std::string_view(argv[i - 1]) != "--" && std::string_view(argv[i]) == "doctor";
+  if (invocation.binfmt) {
+    binfmt_arguments(invocation, argc, argv, o);
+  } else {
+    o.program = argv[i];
+    for (++i; i < argc; ++i) o.args.push_back(argv[i]);
+  }
   while (o.sysroot.size() > 1 && o.sysroot.back() == '/') o.sysroot.pop_back();
   if (o.sysroot == "/") o.sysroot.clear();
   if (!o.sysroot.empty() && o.sysroot[0] != '/') {  // chdir must not change its meaning
@@ -281,7 +295,7 @@ OptionsOutcome parse_options(int argc, char** argv, Options& o) {
     for (std::size_t n = 0; n + 1 < o.handed_down.size(); ++n)
       if (o.handed_down[n] == "--L" && o.handed_down[n + 1][0] != '/') o.handed_down[n + 1] = o.sysroot;
   }
-  return OptionsOutcome::Run;
+  return command ? OptionsOutcome::Doctor : OptionsOutcome::Run;
 }
 
 }  // namespace kiln::user

@@ -13,6 +13,7 @@ struct Options {
   std::vector<std::string> args;      // guest argv[1..]
   std::optional<std::string> argv0;   // -0
   std::optional<std::string> execfn;  // --execfn: the name an execve() of the guest used (hidden)
+  int self_fd = -1;                   // --self-fd: our executable, opened by the Kiln that executed us (hidden)
   std::string sysroot;                // -L; empty: none
   std::vector<std::string> set_env, unset_env;
   u64 stack_size = 0;   // -s; 0: the host's limit
@@ -25,8 +26,10 @@ struct Options {
   std::vector<std::string> handed_down;  // the options an executed child gets
 };
 
-enum class OptionsOutcome { Run, ExitOk, ExitUsage };
-/// Fills `options`; on ExitOk/ExitUsage everything has been printed.
-OptionsOutcome parse_options(int argc, char** argv, Options& options);
+struct Invocation;
+enum class OptionsOutcome { Run, Doctor, ExitOk, ExitUsage };
+/// Fills `options`; Doctor: `kiln doctor` was said (a program of that name is ./doctor), options.args are its own; on ExitOk/ExitUsage everything has been printed. Started by binfmt_misc the command line holds no options;
+/// started with rights that its user has not (set-user-id) the environment holds none either.
+OptionsOutcome parse_options(const Invocation& invocation, int argc, char** argv, Options& options);
 
 }  // namespace kiln::user

@@ -33,8 +33,8 @@ std::string resolve_in_root(const std::string& root, const std::string& path) {
 /// Directories that a sysroot has as empty mount points while the guest means the host's: openat() relative to one of them must
 /// not end in the empty one.
 bool is_host_directory(const std::string& path) {
-  static constexpr const char* kHostDirectories[] = {"/tmp",   "/dev", "/proc", "/sys",     "/run",   "/home",
-                                                     "/root",  "/mnt", "/media", "/var/tmp", "/var/run"};
+  static constexpr const char* kHostDirectories[] = {"/tmp",  "/dev", "/proc",  "/sys",     "/run",    "/home",
+                                                     "/root", "/mnt", "/media", "/var/tmp", "/var/run"};
   std::size_t length = path.size();
   while (length > 1 && path[length - 1] == '/') --length;
   for (const char* directory : kHostDirectories)

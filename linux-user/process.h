@@ -11,6 +11,7 @@
 
 #include "jit/engine/engine.h"
 #include "linux-user/abi.h"
+#include "linux-user/invocation.h"
 #include "linux-user/memory_map.h"
 #include "linux-user/options.h"
 
@@ -81,16 +82,17 @@ struct ProgramImage {
 };
 
 struct Process {
-  Process(const Options& o, Log& l) : options(o), log(l) {}
+  Process(const Options& o, const Invocation& i, Log& l) : options(o), invocation(i), log(l) {}
 
   const Options& options;
+  const Invocation& invocation;
   Log& log;
   const GuestAbi* abi = nullptr;
   MemoryMap memory;
   std::unique_ptr<jit::Engine> engine;
   ProgramImage image;
   std::string exe_path;   // host path of the program, absolute
-  std::string kiln_path;  // our own executable
+  OwnDescriptors own;
   GuestAddr sigreturn_address = 0;
   u64 core_limit[2] = {0, 0};  // the guest's RLIMIT_CORE; ours stays 0
 

@@ -42,7 +42,15 @@ s64 sys_openat2(Call& c) {
 }
 
 s64 sys_open_by_handle_at(Call& c) { return c.host(SYS_open_by_handle_at, c.a[0], c.in(1), c.abi.open_flags_to_host(c.a[2])); }
-s64 sys_dup3(Call& c) { return c.host(SYS_dup3, c.a[0], c.a[1], c.abi.open_flags_to_host(c.a[2])); }
+
+// --- descriptors: ours are none of the guest's ---------------------------------------------------------------------------
+s64 sys_dup2(Call& c) { return c.process.own.has(c.i(1)) ? -EBADF : c.host(SYS_dup2, c.a[0], c.a[1]); }
+s64 sys_dup3(Call& c) {
+  return c.process.own.has(c.i(1)) ? -EBADF : c.host(SYS_dup3, c.a[0], c.a[1], c.abi.open_flags_to_host(c.a[2]));
+}
+s64 sys_close(Call& c) { return c.process.own.has(c.i(0)) ? -EBADF : c.host(SYS_close, c.a[0]); }
+s64 sys_close_range(Call& c) { return c.process.own.close_range(c.u(0), c.u(1), c.u(2)); }
+
 s64 sys_pipe2(Call& c) { return c.host(SYS_pipe2, c.out(0, 8), c.abi.open_flags_to_host(c.a[1])); }
 
 s64 sys_fcntl(Call& c) {

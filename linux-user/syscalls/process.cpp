@@ -29,14 +29,45 @@ int read_strings(Call& c, GuestAddr at, std::vector<std::string>& out) {
   }
 }
 
+/// A list of strings as execve() takes it.
+class Strings {
+ public:
+  explicit Strings(const std::vector<std::string>& list) {
+    for (const auto& s : list) pointers_.push_back(s.c_str());
+    pointers_.push_back(nullptr);
+  }
+  u64 address() const { return reinterpret_cast<u64>(pointers_.data()); }
+
+ private:
+  std::vector<const char*> pointers_;
+};
+
 s64 host_exec(const std::string& path, const std::vector<std::string>& args, const std::vector<std::string>& env) {
-  std::vector<char*> argv, envp;
-  for (const auto& a : args) argv.push_back(const_cast<char*>(a.c_str()));
-  for (const auto& e : env) envp.push_back(const_cast<char*>(e.c_str()));
-  argv.push_back(nullptr);
-  envp.push_back(nullptr);
-  return raw_syscall(SYS_execve, reinterpret_cast<u64>(path.c_str()), reinterpret_cast<u64>(argv.data()),
-                     reinterpret_cast<u64>(envp.data()));
+  const Strings argv(args), envp(env);
+  return raw_syscall(SYS_execve, reinterpret_cast<u64>(path.c_str()), argv.address(), envp.address());
+}
+
+/// Executes ourselves with `args`.
+s64 kiln_exec(const Process& process, std::vector<std::string> args, const std::vector<std::string>& env) {
+  const int fd = process.own.executable;
+  if (fd < 0) return host_exec("/proc/self/exe", args, env);
+  // The descriptor is handed on: the next Kiln may be in a chroot where there is no name for it.
+  args.insert(args.begin() + 1, {"--self-fd", std::to_string(fd)});
+  const Strings argv(args), envp(env);
+  raw_syscall(SYS_fcntl, static_cast<u64>(fd), F_SETFD, 0);
+  const s64 r =
+      raw_syscall(SYS_execveat, static_cast<u64>(fd), reinterpret_cast<u64>(""), argv.address(), envp.address(), AT_EMPTY_PATH);
+  raw_syscall(SYS_fcntl, static_cast<u64>(fd), F_SETFD, FD_CLOEXEC);
+  return r;
+}
+
+/// A process that binfmt_misc started leaves its children to binfmt_misc as well, unless there are options to hand on: only the
+/// kernel can give a program its set-user-id rights, and it needs no name for us.
+bool leave_to_kernel(const Process& process, const struct stat& program) {
+  if (!process.invocation.binfmt) return false;
+  if (process.options.handed_down.empty()) return true;
+  return ((program.st_mode & S_ISUID) && program.st_uid != geteuid()) ||
+         ((program.st_mode & S_ISGID) && (program.st_mode & S_IXGRP) && program.st_gid != getegid());
 }
 
 }  // namespace
@@ -50,12 +81,18 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
     struct stat st;
     if (stat(path.c_str(), &st) != 0) return -errno;
     if (!S_ISREG(st.st_mode)) return -EACCES;
-    if (const s64 r = raw_syscall(SYS_faccessat, static_cast<u64>(AT_FDCWD), reinterpret_cast<u64>(path.c_str()), X_OK); r < 0)
+    if (const s64 r =
+            raw_syscall(SYS_faccessat2, static_cast<u64>(AT_FDCWD), reinterpret_cast<u64>(path.c_str()), X_OK, AT_EACCESS);
+        r < 0)
       return r;
     char head[256] = {};
+    if (leave_to_kernel(process, st)) {
+      const s64 r = host_exec(path, args, env);
+      if (r != -ENOEXEC) return r;
+    }
     const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    // Execute-only files cannot be translated.
-    if (fd < 0) return -errno;
+    // Execute-only files cannot be translated, unless the kernel opens them for us.
+    if (fd < 0) return process.invocation.binfmt && errno == EACCES ? host_exec(path, args, env) : -errno;
     const ssize_t got = read(fd, head, sizeof head - 1);
     close(fd);
     if (got >= 2 && head[0] == '#' && head[1] == '!') {
@@ -90,18 +127,16 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
     }
     std::vector<std::string> kiln{"kiln"};
     kiln.insert(kiln.end(), process.options.handed_down.begin(), process.options.handed_down.end());
-    if (name != path) {
+    if (guest_path != path) {  // AT_EXECFN: of a script its own name
       kiln.push_back("--execfn");
-      kiln.push_back(name);
+      kiln.push_back(guest_path);
     }
     kiln.push_back("-0");
     kiln.push_back(args.empty() ? std::string() : args[0]);
     kiln.push_back("--");
     kiln.push_back(path);
     if (!args.empty()) kiln.insert(kiln.end(), args.begin() + 1, args.end());
-    s64 r = host_exec("/proc/self/exe", kiln, env);
-    if (r == -ENOENT) r = host_exec(process.kiln_path, kiln, env);  // no /proc here (chroot)
-    return r;
+    return kiln_exec(process, std::move(kiln), env);
   }
   return -ELOOP;
 }
