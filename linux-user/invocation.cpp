@@ -3,12 +3,15 @@
 #include <elf.h>
 #include <fcntl.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <utility>
 
 #include "linux-user/host_x86_64.h"
@@ -46,6 +49,36 @@ void binfmt_arguments(const Invocation& invocation, int argc, char** argv, Optio
   }
   options.args.assign(argv + std::min(at, argc), argv + argc);
   options.execfn = invocation.execfn;
+}
+
+void show_arguments(u64 arg_start, u64 arg_end, u64 env_start, u64 env_end) {
+  const int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  char text[2048];
+  const ssize_t n = read(fd, text, sizeof text - 1);
+  close(fd);
+  if (n <= 0) return;
+  text[n] = 0;
+  // The kernel takes all of the addresses or none: the others stay as they are (proc(5), numbers of the fields).
+  u64 field[53] = {};
+  int at = 3;
+  char* next = std::strrchr(text, ')');
+  if (!next) return;
+  for (next += 4; at < 52;) field[++at] = std::strtoull(next, &next, 10);
+  prctl_mm_map map{};
+  map.start_code = field[26];
+  map.end_code = field[27];
+  map.start_stack = field[28];
+  map.start_data = field[45];
+  map.end_data = field[46];
+  map.start_brk = field[47];
+  map.brk = reinterpret_cast<u64>(sbrk(0));
+  map.arg_start = arg_start;
+  map.arg_end = arg_end;
+  map.env_start = env_start;
+  map.env_end = env_end;
+  map.exe_fd = static_cast<u32>(-1);
+  prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0);
 }
 
 s64 OwnDescriptors::close_range(unsigned first, unsigned last, unsigned flags) const {

@@ -140,6 +140,9 @@ int run(int argc, char** argv) {
   if (Result<void> r = build_stack(process, options.execfn.value_or(program), args, env); !r)
     return fail(program + ": " + r.error(), 126);
 
+  const ProgramImage& image = process.image;
+  const auto host = [&process](GuestAddr a) { return reinterpret_cast<u64>(process.memory.pointer(a)); };
+  show_arguments(host(image.arg_start), host(image.arg_end), host(image.env_start), host(image.env_end));
   // As Linux does: what was executed, be it a script.
   prctl(PR_SET_NAME, basename(options.execfn.value_or(program).c_str()));
 

@@ -30,6 +30,12 @@ int main(int argc, char** argv) {
     if (getenv("MARK") && !strcmp(getenv("MARK"), "7")) return argc + 10;
     return argc;
   }
+  if (argc > 1 && !strcmp(argv[1], "title")) {
+    char byte;
+    if (read(0, &byte, 1) != 1) return 1;
+    memcpy(argv[1], "TITLE", 5);
+    return read(0, &byte, 1) != 1;
+  }
   if (argc > 1 && !strcmp(argv[1], "from-script")) return argc == 4 && !strcmp(argv[3], "extra") ? 21 : 22;
   ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
   CHECK(n > 0 && access(self, X_OK) == 0);
@@ -91,5 +97,31 @@ int main(int argc, char** argv) {
   const int cmdline = open("/proc/self/cmdline", O_RDONLY);
   CHECK(read(cmdline, command, sizeof command) > 0 && !strcmp(command, argv[0]));
   close(cmdline);
+
+  // What ps and pgrep see of a program, and of one that writes a title over its arguments.
+  int gate[2];
+  CHECK(pipe2(gate, 0) == 0);
+  pid = fork();
+  if (pid == 0) {
+    dup2(gate[0], 0);
+    close(gate[1]);
+    execl(self, "a-name", "title", "argument", (char*)0);
+    _exit(1);
+  }
+  close(gate[0]);
+  const char* const wanted[] = {"a-name\0title\0argument", "a-name\0TITLE\0argument"};
+  for (int n = 0; n < 2; ++n) {
+    char name[64], shown[64] = "";
+    snprintf(name, sizeof name, "/proc/%d/cmdline", pid);
+    for (int turn = 0; turn < 1000 && memcmp(shown, wanted[n], sizeof "a-name\0title\0argument"); ++turn) {
+      usleep(10000);
+      const int other = open(name, O_RDONLY);
+      CHECK(other >= 0 && read(other, shown, sizeof shown) >= 0);
+      close(other);
+    }
+    CHECK(!memcmp(shown, wanted[n], sizeof "a-name\0title\0argument"));
+    CHECK(write(gate[1], "x", 1) == 1);
+  }
+  CHECK(waitpid(pid, &status, 0) == pid && status == 0);
   return done();
 }
