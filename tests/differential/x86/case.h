@@ -112,6 +112,7 @@ struct Sequence {
   bool wild = false;          // random bytes
   bool changes_segments = false;
   bool ends = false;        // nothing may come behind
+  s8 faulting_use = -1;     // index into `uses`: should lie outside more often than not
   bool selectors = false;   // registers should hold selectors
   u64 small_registers = 0;  // bit per register: bit offsets of BT and its like
 };
@@ -156,7 +157,7 @@ class Generator {
 
   x86::CodeSize mode_;
   unsigned max_length_;
-  std::vector<u16> rows_;
+  std::vector<u16> rows_, float_rows_;
   std::size_t next_ = 0;
 };
 /// No instruction looks at flags that an earlier one leaves undefined.

@@ -33,6 +33,17 @@ bool has_operand(const Row& row, Encoding e) {
   return false;
 }
 
+/// Rounds, or raises flags of MXCSR.
+bool computes_in_float(const Row& row) {
+  const std::string group = group_of(row), name = row.name;
+  if (group == "mmx" || group == "sse" || group == "avx") {
+    if (name.find("cvt") != name.npos) return true;
+    for (const char* end : {"ss", "sd", "ps", "pd"})
+      if (name.ends_with(end)) return true;
+  }
+  return false;
+}
+
 bool loads_segment(const Row& row) {
   if (row.map == 0) return row.opcode == 0x8e || row.opcode == 0x07 || row.opcode == 0x17 || row.opcode == 0x1f;
   return row.map == 1 && (row.opcode == 0xa1 || row.opcode == 0xa9);
@@ -276,6 +287,7 @@ Generator::Generator(CodeSize mode, const std::string& select, unsigned max_leng
     if (!can_draw(rows[i])) continue;
     if (!select.empty() && select != rows[i].name && select != group_of(rows[i])) continue;
     rows_.push_back(static_cast<u16>(i));
+    if (computes_in_float(rows[i])) float_rows_.push_back(static_cast<u16>(i));
   }
 }
 
@@ -551,12 +563,16 @@ Sequence Generator::draw(Random& r, std::vector<RowStatistics>& statistics) {
     sequence = {};
     sequence.mode = mode_;
   }
-  const unsigned length = r.percent(40) ? 1 : 1 + static_cast<unsigned>(r.below(max_length_));
+  unsigned length = r.percent(40) ? 1 : 1 + static_cast<unsigned>(r.below(max_length_));
+  // A fault in front of floating point: nothing behind it may have raised a flag.
+  bool float_follows = false;
   u32 undefined = 0;
   u64 written = 0;
   for (unsigned n = 0; n < length; ++n) {
     // The first instruction goes through the rows in turn, so that all are met; the others are random.
-    const u16 id = n == 0 ? rows_[next_++ % rows_.size()] : rows_[r.below(rows_.size())];
+    const u16 id = n == 0                          ? rows_[next_++ % rows_.size()]
+                   : float_follows && r.percent(80) ? float_rows_[r.below(float_rows_.size())]
+                                                   : rows_[r.below(rows_.size())];
     bool done = false;
     for (unsigned attempt = 0; attempt < 40 && !done; ++attempt) {
       const Sequence before = sequence;
@@ -583,6 +599,11 @@ Sequence Generator::draw(Random& r, std::vector<RowStatistics>& statistics) {
     ++statistics[id].drawn;
     const Piece& piece = sequence.pieces.back();
     if (!piece.row || sequence.ends) break;
+    if (!float_follows && !sequence.uses.empty() && !float_rows_.empty() && n < 2 && r.percent(15)) {
+      float_follows = true;
+      sequence.faulting_use = static_cast<s8>(sequence.uses.size() - 1);
+      length = std::max(length, n + 2 + static_cast<unsigned>(r.below(3)));
+    }
     const Insn insn = x86::decode(piece.bytes.data(), piece.bytes.size(), kCode, mode_word()).insn;
     for (unsigned k = 0; k < 2; ++k)
       if (insn.op[k].kind == OperandKind::Gpr) written |= u64{1} << insn.op[k].reg;
@@ -625,6 +646,7 @@ State Generator::draw_state(Random& r, const Sequence& sequence, unsigned slot) 
     else if (where < 93) at = kPage - r.below(size + 1);
     else if (where < 97) at = kScratchBytes - r.below(2 * size + 1);
     else at = 0 - r.below(size + 4);
+    if (&use - sequence.uses.data() == sequence.faulting_use && r.percent(60)) at = kScratchBytes + r.below(kPage / 2);
     const u64 target = (use.address_bytes == 2 ? kLow : kScratch) + at;
     const u64 mask = use.address_bytes == 8 ? ~u64{0} : use.address_bytes == 4 ? 0xffffffff : 0xffff;
     const auto set = [&](unsigned reg, u64 v) {
