@@ -333,9 +333,10 @@ llvm::Value* RegionLowering::lower_float(const Inst& inst) {
     }
     case Op::fcvt_: {
       if (a->getType() == llvm_type(inst.type)) return nullptr;
-      const bool extend = inst.type == Type::F64;
-      LValue r = strict(extend ? Intrinsic::experimental_constrained_fpext : Intrinsic::experimental_constrained_fptrunc,
-                        llvm_type(inst.type), {a}, !extend);
+      // Narrowing as asm: LLVM 19 selects a constrained fptrunc that goes into a vector as VCVTSD2SSrr_Int, which has no chain,
+      // and moves it over guest accesses.
+      LValue r = inst.type == Type::F64 ? strict(Intrinsic::experimental_constrained_fpext, llvm_type(inst.type), {a}, false)
+                                        : strict_asm("vcvtsd2ss $1, $1, $0", "=x,x", llvm_type(inst.type), {a});
       // The host quiets and keeps the payload as A64 does.
       if (LValue again = underflow_condition(inst, r, true)) r = eval_cold(inst, again, [&] { return r; });
       return f.nan == NanRule::ArmDefault ? fix_nan(inst, r) : r;

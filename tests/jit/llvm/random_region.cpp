@@ -269,7 +269,7 @@ bool RandomRegion::emit(Builder& b, Op op) {
   return true;
 }
 
-void RandomRegion::emit_memory(Builder& b) {
+void RandomRegion::emit_memory(Builder& b, unsigned fault_one_in) {
   MemOp m;
   m.width = static_cast<Width>(below(5));
   m.big_endian = below(6) == 0;
@@ -278,7 +278,7 @@ void RandomRegion::emit_memory(Builder& b) {
   Value address = b.get_reg(Type::I64, x_offset(15));
   if (below(2)) address = b.add(address, b.and_(pick(b, Type::I64), b.i64(0xff8)));
   // Now and then outside: the fault must find the exact state.
-  if (below(40) == 0) address = b.add(address, b.and_(pick(b, Type::I64), b.i64(0x10000)));
+  if (below(fault_one_in) == 0) address = b.add(address, b.and_(pick(b, Type::I64), b.i64(0x10000)));
   Type type = Type::V128;
   if (m.width < Width::B16 && below(3) != 0) type = m.width == Width::B8 || below(2) ? Type::I64 : Type::I32;
   const bool atomic = is_int(type) && !m.big_endian && below(4) == 0;
@@ -289,7 +289,11 @@ void RandomRegion::emit_memory(Builder& b) {
     else b.atomic_cas(address, pick(b, type), pick(b, type), m);
   } else if (below(2)) {
     m.sign_extend = is_int(type) && width_bits(m.width) < type_bits(type) && below(2) != 0;
-    b.load(type, address, displacement, m);
+    const Value loaded = b.load(type, address, displacement, m);
+    if (type == Type::V128 && below(2)) {  // LLVM makes one instruction of the two
+      const u64 slot = v_offset(static_cast<unsigned>(below(8)));
+      b.set_reg(slot, b.vec(Op::v_zip_lo_, Width::B4, {b.get_reg(type, slot), loaded}));
+    }
   } else {
     b.store(address, displacement, pick(b, type), m);
   }
@@ -299,7 +303,7 @@ void RandomRegion::fill_block(Builder& b, const RandomOptions& options) {
   const GuestAddr pc = b.block().pc;
   for (unsigned i = 0; i < options.ops_per_block; ++i) {
     b.insn_start(pc + 4 * i, 4);
-    if (options.memory && below(6) == 0) emit_memory(b);
+    if (options.memory && below(options.access_one_in) == 0) emit_memory(b, options.fault_one_in);
     if (options.only != Op::kCount) {
       emit(b, options.only);
     } else {
@@ -315,7 +319,13 @@ void RandomRegion::fill_block(Builder& b, const RandomOptions& options) {
       case Type::I32: b.set_reg(x_offset(static_cast<unsigned>(below(14))), b.zext(Type::I64, last)); break;
       case Type::I64: b.set_reg(x_offset(static_cast<unsigned>(below(14))), last); break;
       case Type::F32:
-      case Type::F64: b.set_reg(v_offset(static_cast<unsigned>(below(8))), b.f_to_v(last)); break;
+      case Type::F64: {
+        const u64 slot = v_offset(static_cast<unsigned>(below(8)));
+        const Width lane = b.type_of(last) == Type::F64 ? Width::B8 : Width::B4;
+        const Value low = b.f_to_v(last);
+        b.set_reg(slot, below(2) ? low : b.vec(Op::v_insert_lane_, lane, {b.get_reg(Type::V128, slot), low}));
+        break;
+      }
       case Type::V128: b.set_reg(v_offset(static_cast<unsigned>(below(8))), last); break;
       default: break;
     }

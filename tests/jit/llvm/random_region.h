@@ -11,6 +11,8 @@ struct RandomOptions {
   unsigned blocks = 4;
   unsigned ops_per_block = 40;
   bool memory = true;
+  unsigned access_one_in = 6;    // an op is preceded by an access
+  unsigned fault_one_in = 40;    // an access goes far away
   ir::Op only = ir::Op::kCount;  // if set: this op and what feeds it
 };
 
@@ -28,7 +30,7 @@ class RandomRegion {
   ir::Cond any_cond();
   ir::Value pick(ir::Builder& b, ir::Type type);
   bool emit(ir::Builder& b, ir::Op op);
-  void emit_memory(ir::Builder& b);
+  void emit_memory(ir::Builder& b, unsigned fault_one_in);
   void fill_block(ir::Builder& b, const RandomOptions& options);
 
   std::mt19937_64 rng_;

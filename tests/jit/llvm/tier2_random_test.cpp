@@ -97,6 +97,23 @@ TEST(Tier2Random, EveryOpAlone) {
   }
 }
 
+// An access that faults has raised no flag of the floating point behind it, and all of what is before.
+TEST(Tier2Random, FloatBetweenFaults) {
+  const u64 first = from_environment("KILN_SEED", 1), rounds = from_environment("KILN_ROUNDS", 2);
+  for (unsigned op = 0; op < static_cast<unsigned>(ir::Op::kCount); ++op) {
+    const std::string_view name = ir::op_info(static_cast<ir::Op>(op)).name;
+    if (name.find("_f") == name.npos && !name.starts_with("f") && !name.starts_with("int_to_f")) continue;
+    RandomOptions options;
+    options.only = static_cast<ir::Op>(op);
+    options.blocks = 1;
+    options.ops_per_block = 3;
+    options.access_one_in = 1;
+    options.fault_one_in = 4;
+    for (u64 seed = first; seed < first + rounds && !HasFailure(); ++seed)
+      compare(seed * 1000 + op, options, 8, std::string(name) + " between faults");
+  }
+}
+
 TEST(Tier2Random, Regions) {
   const u64 first = from_environment("KILN_SEED", 1), rounds = from_environment("KILN_ROUNDS", 30);
   for (u64 seed = first; seed < first + rounds && !HasFailure(); ++seed) compare(seed, {}, 10, "region");
