@@ -86,6 +86,8 @@ class FuseAccesses : public MachineFunctionPass {
   /// flags read.
   MachineInstr& separate(MachineInstr& mi) {
     if (info_->getName(mi.getOpcode()).ends_with("_NOREX")) return from_high_byte(mi);
+    if (info_->getName(mi.getOpcode()).starts_with("VPMOV") && mi.mayLoad() && (*mi.memoperands_begin())->getSize() == 16)
+      return load_whole(mi);
     bool apart = mi.getNumExplicitDefs() > 1;
     for (const MachineOperand& operand : mi.operands()) apart |= operand.isReg() && operand.isTied();
     for (const MCPhysReg flags : mi.getDesc().implicit_uses())
@@ -113,6 +115,25 @@ class FuseAccesses : public MachineFunctionPass {
     for (unsigned i = 0; i < info_->getNumOpcodes(); ++i)
       if (info_->getName(i) == name) return i;
     return 0;
+  }
+
+  /// VPMOVZX and VPMOVSX read half a register or less. LLVM 19 folds a whole register's load into them, volatile or not.
+  MachineInstr& load_whole(MachineInstr& mi) {
+    const StringRef name = info_->getName(mi.getOpcode());
+    static const unsigned load = opcode_named("VMOVDQUrm");
+    const unsigned widen = opcode_named(name.drop_back().str() + "r");
+    if (!name.ends_with("rm") || load == 0 || widen == 0) {
+      sites_.failure = "tier 2: access selected as " + name.str();
+      return mi;
+    }
+    const auto* registers = mf_->getSubtarget().getRegisterInfo();
+    const Register value = mf_->getRegInfo().createVirtualRegister(info_->getRegClass(info_->get(load), 0, registers, *mf_));
+    auto whole = BuildMI(*mi.getParent(), mi, mi.getDebugLoc(), info_->get(load), value);
+    for (unsigned i = 1; i < mi.getNumExplicitOperands(); ++i) whole.add(mi.getOperand(i));
+    whole.cloneMemRefs(mi);
+    BuildMI(*mi.getParent(), mi, mi.getDebugLoc(), info_->get(widen), mi.getOperand(0).getReg()).addReg(value);
+    mi.eraseFromParent();
+    return *whole;
   }
 
   /// A store of ah … dh asks for registers without REX prefix, which is forgotten at a PATCHPOINT: stored from a low byte.
