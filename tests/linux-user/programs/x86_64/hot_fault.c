@@ -68,7 +68,7 @@ static void run(void (*loop)(char*, char*), char* p, char* end) {
 }
 
 int main(void) {
-  const size_t bytes = 64 << 20;
+  const size_t bytes = 12 << 20;
   const unsigned long iterations = bytes / 8;
   char* p = mmap(0, bytes + 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   char* end = p + bytes;
