@@ -60,10 +60,9 @@ void start(CpuState* cpu, u64 pc, u64 sp) {
 struct UserDesc {
   u32 entry_number, base, limit, flags;
 };
-constexpr u32 kSeg32Bit = 1, kContentsShift = 1, kReadExecOnly = 8, kLimitInPages = 16, kSegNotPresent = 32, kUseable = 64,
-              kLongMode = 128;
+constexpr u32 kSeg32Bit = 1, kContentsShift = 1, kReadExecOnly = 8, kLimitInPages = 16, kSegNotPresent = 32, kUseable = 64;
 constexpr u32 contents(const UserDesc& d) { return d.flags >> kContentsShift & 3; }
-constexpr bool is_zero(const UserDesc& d) { return d.base == 0 && d.limit == 0 && (d.flags & 0xff) == 0; }
+constexpr bool is_zero(const UserDesc& d) { return d.base == 0 && d.limit == 0 && (d.flags & 0x7f) == 0; }
 constexpr bool is_empty(const UserDesc& d) {
   return d.base == 0 && d.limit == 0 && (d.flags & 0xff) == (kReadExecOnly | kSegNotPresent);
 }
@@ -95,7 +94,7 @@ void reload(X86State& s, u32 selector) {
 
 bool tls_acceptable(const UserDesc& d) {
   if (is_empty(d) || is_zero(d)) return true;
-  return (d.flags & kSeg32Bit) && contents(d) <= 1 && !(d.flags & (kSegNotPresent | kLongMode));
+  return (d.flags & kSeg32Bit) && contents(d) <= 1 && !(d.flags & kSegNotPresent);  // bits above USEABLE are the program's litter
 }
 constexpr bool is_tls_entry(u32 entry) { return entry >= x86::kFirstTlsEntry && entry < x86::kFirstTlsEntry + 3; }
 

@@ -492,6 +492,8 @@ static void segments(void) {
   CHECK(read_fs(d.entry_number * 8 + 3, 8) == 33);
   struct user_desc back = {.entry_number = d.entry_number};
   CHECK(SYS(244, &back) == 0 && back.base_addr == d.base_addr && back.limit == 15 && back.useable && !back.read_exec_only);
+  uint32_t littered[4] = {d.entry_number, (unsigned)(unsigned long)(data + 2), 7, 0xf6cf26d1};  // SBCL's: bit-fields on its stack
+  CHECK(SYS(243, littered) == 0 && read_fs(d.entry_number * 8 + 3, 4) == 44);
   back.entry_number = 5;
   CHECK(SYS(244, &back) == -EINVAL);
   struct user_desc ldt = {.entry_number = 3, .base_addr = (unsigned)(unsigned long)(data + 1), .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1};
