@@ -69,7 +69,14 @@ std::string resolve_path(const Process& process, const std::string& guest, Follo
   if (root.empty() || is_host_directory(guest)) return guest;
   std::string inside = root + guest;
   struct stat st;
-  if (lstat(inside.c_str(), &st) != 0) return guest;
+  if (lstat(inside.c_str(), &st) != 0) {
+    // A symlink with an absolute target on the way (/usr/lib/x -> /var/lib/x): the host's kernel looked for it on the host.
+    const std::size_t slash = guest.rfind('/');
+    const std::string folder = slash == 0 ? std::string() : resolve_in_root(root, guest.substr(0, slash));
+    if (folder.empty()) return guest;
+    inside = folder + guest.substr(slash);
+    if (lstat(inside.c_str(), &st) != 0) return guest;
+  }
   if (!S_ISLNK(st.st_mode) || follow == Follow::No) return inside;
   std::string resolved = resolve_in_root(root, guest);
   if (!resolved.empty()) return resolved;
