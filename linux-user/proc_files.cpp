@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <sstream>
 
 #include "linux-user/path.h"
 
@@ -23,46 +25,116 @@ std::string read_file(const char* path) {
   return text;
 }
 
-/// Device, inode and name come from the host's own maps; addresses and rights from the guest's mappings.
-std::string maps(Process& process) {
-  MemoryMap& memory = process.memory;
-  const std::string host = read_file("/proc/self/maps");
-  const std::vector<Mapping> areas = memory.mappings();
-  std::string out;
-  auto area = areas.begin();
-  for (std::size_t at = 0; at < host.size();) {
-    const std::size_t eol = std::min(host.find('\n', at), host.size());
-    const std::string line = host.substr(at, eol - at);
+/// An area of the host's as /proc/self/maps and smaps tell it; `counters`: smaps' lines, each with its end.
+struct HostArea {
+  u64 start = 0, end = 0, offset = 0, inode = 0;
+  std::string device, name, counters;
+};
+
+std::vector<HostArea> host_areas(const std::string& text) {
+  std::vector<HostArea> out;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t eol = std::min(text.find('\n', at), text.size());
+    const std::string line = text.substr(at, eol - at);
     at = eol + 1;
     unsigned long start, end, offset, inode;
     char perms[8], device[16];
     int name_at = 0;
-    if (std::sscanf(line.c_str(), "%lx-%lx %7s %lx %15s %lu %n", &start, &end, perms, &offset, device, &inode, &name_at) < 6)
-      continue;
-    if (end <= memory.base() || start >= memory.base() + memory.limit()) continue;
-    start = start < memory.base() ? 0 : start - memory.base();
-    end -= memory.base();
+    if (std::sscanf(line.c_str(), "%lx-%lx %7s %lx %15s %lu %n", &start, &end, perms, &offset, device, &inode, &name_at) >= 6)
+      out.push_back({start, end, offset, inode, device, name_at > 0 ? line.substr(static_cast<std::size_t>(name_at)) : "", {}});
+    else if (!out.empty()) out.back().counters += line + "\n";
+  }
+  return out;
+}
+
+/// smaps' counters for a part of a host's area, by what /proc/self/pagemap says of its pages (the kernel's
+/// Documentation/admin-guide/mm/pagemap.rst): which are there, of a file, and shared with another process.
+void count_pages(u64 start, u64 end, std::map<std::string, u64>& kb) {
+  constexpr u64 kPresent = u64{1} << 63, kFileOrShared = u64{1} << 61, kExclusive = u64{1} << 56;
+  const int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  u64 entries[512];
+  const u64 page_kb = kPageSize / 1024;
+  for (u64 page = start / kPageSize; page < end / kPageSize;) {
+    const u64 wanted = std::min<u64>(512, end / kPageSize - page);
+    const ssize_t n = pread(fd, entries, wanted * 8, static_cast<off_t>(page * 8));
+    if (n < 8) break;
+    for (ssize_t k = 0; k < n / 8; ++k) {
+      if (!(entries[k] & kPresent)) continue;
+      const bool file = (entries[k] & kFileOrShared) != 0;
+      const std::string whose = (entries[k] & kExclusive) ? "Private" : "Shared";
+      for (const char* name : {"Rss", "Pss", "Referenced"}) kb[name] += page_kb;
+      kb[whose + (file ? "_Clean" : "_Dirty")] += page_kb;
+      if (!file) kb["Anonymous"] += page_kb;
+    }
+    page += static_cast<u64>(n / 8);
+  }
+  close(fd);
+}
+
+/// The counters of the guest's part [start, end) of a host's area. Rights and so VmFlags are the guest's.
+std::string counters(const HostArea& host, const Mapping& guest, u64 start, u64 end) {
+  const bool whole = host.start == start && host.end == end;
+  std::map<std::string, u64> counted{
+      {"Size", (end - start) / 1024}, {"KernelPageSize", kPageSize / 1024}, {"MMUPageSize", kPageSize / 1024}};
+  if (!whole) count_pages(start, end, counted);
+  std::string out;
+  for (std::size_t at = 0; at < host.counters.size();) {
+    const std::size_t eol = host.counters.find('\n', at);
+    std::string line = host.counters.substr(at, eol - at);
+    at = eol + 1;
+    const std::string key = line.substr(0, line.find(':'));
+    if (key == "VmFlags") {
+      std::istringstream flags(line.substr(8));
+      line = std::string("VmFlags:") + ((guest.prot & PROT_READ) ? " rd" : "") + ((guest.prot & PROT_WRITE) ? " wr" : "") +
+             ((guest.prot & PROT_EXEC) ? " ex" : "");
+      for (std::string flag; flags >> flag;)
+        if (flag != "rd" && flag != "wr" && flag != "ex") line += " " + flag;
+      line += " ";
+    } else if (!whole && line.ends_with(" kB")) {
+      char text[64];
+      std::snprintf(text, sizeof text, "%-16s%8lu kB", (key + ":").c_str(), counted[key]);
+      line = text;
+    }
+    out += line + "\n";
+  }
+  return out;
+}
+
+/// /proc/self/maps, and smaps if asked for. Device, inode, name and counters come from the host's own file; addresses and
+/// rights from the guest's mappings.
+std::string maps(Process& process, bool with_counters) {
+  MemoryMap& memory = process.memory;
+  const std::vector<HostArea> host = host_areas(read_file(with_counters ? "/proc/self/smaps" : "/proc/self/maps"));
+  const std::vector<Mapping> areas = memory.mappings();
+  std::string out;
+  auto area = areas.begin();
+  for (const HostArea& h : host) {
+    if (h.end <= memory.base() || h.start >= memory.base() + memory.limit()) continue;
+    const u64 start = h.start < memory.base() ? 0 : h.start - memory.base();
+    const u64 end = h.end - memory.base();
     while (area != areas.end() && area->end <= start) ++area;
     for (auto a = area; a != areas.end() && a->start < end; ++a) {
       const u64 from = std::max<u64>(start, a->start), to = std::min<u64>(end, a->end);
-      std::string name = name_at > 0 ? line.substr(static_cast<std::size_t>(name_at)) : std::string();
-      if (inode == 0) {
+      std::string name;
+      if (h.inode == 0) {
         name = memory.name_at(a->start);
         if (name.empty() && from >= page_down(memory.brk_start()) && to <= page_up(memory.brk_now())) name = "[heap]";
       } else {
-        name = guest_view(process, name);
+        name = guest_view(process, h.name);
       }
       char head[128];
       int n =
           std::snprintf(head, sizeof head, "%08lx-%08lx %c%c%c%c %08lx %s %lu ", from, to, (a->prot & PROT_READ) ? 'r' : '-',
                         (a->prot & PROT_WRITE) ? 'w' : '-', (a->prot & PROT_EXEC) ? 'x' : '-', a->shared ? 's' : 'p',
-                        inode ? offset + (from - start) : 0ul, device, inode);
+                        h.inode ? h.offset + (from - start) : 0ul, h.device.c_str(), h.inode);
       out.append(head, static_cast<std::size_t>(n));
       if (!name.empty()) {
         if (n < 73) out.append(static_cast<std::size_t>(73 - n), ' ');
         out += name;
       }
       out += '\n';
+      if (with_counters) out += counters(h, *a, from + memory.base(), to + memory.base());
     }
   }
   return out;
@@ -130,7 +202,7 @@ bool open_proc_file(Process& process, const std::string& path, int flags, int& f
     text = cpuinfo(process);
   } else {
     const std::string entry = own_proc_entry(path);
-    if (entry == "maps") text = maps(process);
+    if (entry == "maps" || entry == "smaps") text = maps(process, entry == "smaps");
     else if (entry == "cmdline") text = guest_bytes(process, process.image.arg_start, process.image.arg_end);
     else if (entry == "environ") text = guest_bytes(process, process.image.env_start, process.image.env_end);
     else if (entry == "auxv") text.assign(process.image.auxv.begin(), process.image.auxv.end());
@@ -140,7 +212,7 @@ bool open_proc_file(Process& process, const std::string& path, int flags, int& f
       if (fd < 0) fd = -errno;
       return true;
     } else {
-      if (entry == "smaps" || entry == "mem" || entry == "pagemap") {
+      if (entry == "mem" || entry == "pagemap") {
         // The host's shows Kiln's addresses: wrong answers are worse than none.
         say_once(process, "unimplemented file /proc/self/" + entry);
         fd = -EACCES;

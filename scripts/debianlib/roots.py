@@ -86,7 +86,7 @@ class Watcher(threading.Thread):
         self.root, self.seen, self.strangers, self.stop = root, 0, set(), threading.Event()
 
     def run(self):
-        while not self.stop.wait(0.2):
+        while not self.stop.wait(0.5):
             for pid in filter(str.isdigit, os.listdir("/proc")):
                 try:
                     if os.readlink(f"/proc/{pid}/root") != self.root:

@@ -80,6 +80,7 @@ set -e
 rm -rf /tmp/redis; mkdir /tmp/redis; cd /tmp/redis
 redis-server --port 6379 --save '' --appendonly no --daemonize no >log 2>&1 &
 for i in $(seq 100); do redis-cli ping 2>/dev/null | grep -q PONG && break; sleep 0.2; done
+redis-cli ping || { cat log; exit 1; }
 redis-benchmark -q -n 20000 -c 50 -t ping,set,get,incr,lpush,lpop,sadd,hset,zadd,mset
 redis-cli eval "local s=0 for i=1,100000 do s=s+i end return s" 0
 redis-cli bgsave; sleep 1
