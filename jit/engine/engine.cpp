@@ -70,8 +70,9 @@ void Engine::Impl::lift(ir::CodeSource& code, GuestAddr pc, u32 mode, unsigned m
 
 // Exactly what translate() lifted, whatever stands in memory now.
 void Engine::Impl::lift_again(const TranslatedBlock& block, ir::Block& out) {
+  if (block.trap) return make_trap(block.pc, block.mode, out);
   KeptCode code(block.pc, block.bytes);
-  lift(code, block.pc, block.mode, block.checked ? block.guest_insns : config.max_block_insns, block.masked, out);
+  lift(code, block.pc, block.mode, block.max_insns, block.masked, out);
   if (block.checked) insert_code_check(out, block.bytes.data());
 }
 
@@ -127,9 +128,18 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
     fetch_fault = only.imm2 != 0 ? only.imm2 : pc;
     return nullptr;
   }
-  if (checked) {
+  unsigned max_insns = config.max_block_insns;
+  if (!breakpoints.empty()) [[unlikely]] {
+    if (const unsigned insns = insns_to_breakpoint(scratch); insns != 0)
+      lift(code, pc, mode, max_insns = insns, masks_addresses, scratch);
+  }
+  const bool trap = breakpoints.contains(pc);
+  if (trap) {
+    make_trap(pc, mode, scratch);
+  } else if (checked) {
     // What a store of the block's own changes, the next block's check sees.
-    if (const unsigned insns = insns_to_first_store(scratch); insns < scratch.guest_insns) lift(code, pc, mode, insns, masks_addresses, scratch);
+    if (const unsigned insns = insns_to_first_store(scratch); insns < scratch.guest_insns)
+      lift(code, pc, mode, max_insns = insns, masks_addresses, scratch);
     insert_code_check(scratch, code.data());
   }
   const bool keep_lifted = config.log->on(kLogIr) || config.self_check;
@@ -142,7 +152,10 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   block->guest_bytes = scratch.guest_bytes;
   block->guest_insns = scratch.guest_insns;
   block->masked = masks_addresses;
-  block->checked = checked;
+  block->checked = checked && !trap;
+  block->trap = trap;
+  block->queued = trap;  // never the entry of a region
+  block->max_insns = max_insns;
   block->bytes = code.taken();
   if (config.tier == TierChoice::Interp) {
     block->ir = std::make_unique<ir::Block>(scratch);
@@ -190,6 +203,7 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   block->head = block->head || future_heads.erase(pc) != 0;
   u64 patience = block->head ? config.hot_threshold : u64{config.hot_threshold} * kInnerFactor;
   if (checked) patience = u64{config.hot_threshold} << std::max(pages[first_page].demotions, pages[last_page].demotions);
+  if (trap) patience = kNever;
   arm(*block, static_cast<u32>(std::min<u64>(patience, kNever)));
   blocks.insert(block);
   for_each_page(pc, block->guest_bytes, [&](GuestAddr page) { pages[page].blocks.push_back(block); });

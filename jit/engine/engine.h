@@ -8,6 +8,7 @@
 #include <string>
 
 #include "ir/guest_desc.h"
+#include "ir/interpreter.h"
 #include "ir/support/log.h"
 
 namespace kiln::jit {
@@ -66,6 +67,16 @@ class Engine {
 
   /// Like run(), but exactly one guest instruction (debugger, self-check).
   ir::ExitKind step(ir::CpuState* cpu);
+
+  // Debugger hooks (debug.cpp). Breakpoints are changed while no thread is inside run().
+  /// run() leaves with ExitKind::Breakpoint and exit_value kDebuggerTrap before the instruction at `pc`; steps do not look.
+  void insert_breakpoint(GuestAddr pc);
+  void remove_breakpoint(GuestAddr pc);
+  void remove_all_breakpoints();
+  static constexpr u64 kDebuggerTrap = 0xdeb09deb09deb09;
+  /// One instruction, by the interpreter, exceptions put right as run() does: None if it was carried out. `observer` (may be null) is
+  /// told of its memory accesses; of a helper that writes somewhere, with the address null.
+  ir::ExitKind debug_step(ir::CpuState* cpu, ir::AccessObserver* observer);
 
   /// Guest code in [start, start + size) changed, was unmapped or lost its execute right: drop what was made of it.
   void invalidate(GuestAddr start, u64 size);

@@ -66,6 +66,8 @@ struct TranslatedBlock {
   Region* region = nullptr;      // the region that begins here
   std::atomic<bool> dead = false;
   bool masked = false;           // see Impl::masks_addresses
+  bool trap = false;             // a debugger's breakpoint
+  u32 max_insns = 0;             // it was lifted with this limit
   bool checked = false;          // compares its own bytes at entry: its page is left writable
   std::vector<u8> bytes;         // what the lifter saw, to lift the same once more
   bool queued = false;           // asked for, or compiled once already
@@ -85,6 +87,14 @@ struct CodePage {
 };
 inline constexpr u32 kManyWrites = 32;
 
+/// One instruction for debug_step(), and the bytes it was lifted from.
+struct StepBlock {
+  ir::Block ir;
+  std::vector<u8> code;
+  bool masked = false;
+  bool helper_writes = false;  // memory, unseen by observers
+};
+
 /// The engine's record of a guest thread.
 struct ThreadRecord {
   ir::CpuState* cpu = nullptr;
@@ -94,6 +104,7 @@ struct ThreadRecord {
   u64 dispatches = 0;
   bool recover = false;             // tier-1 fault: registers below are to be turned into guest state
   host::FaultRegisters fault;
+  std::unordered_map<GuestAddr, StepBlock> steps;  // a debugger's single steps
 };
 
 /// A region being compiled; invalidate() cancels it.
@@ -123,6 +134,11 @@ struct Engine::Impl {
   Tier1Options tier1_options(TranslatedBlock& block) const;
   void log_block(const TranslatedBlock& block, const ir::Block& ir, const ir::Block* lifted);
   void map_symbol(HostAddr address, std::size_t bytes, const char* kind, GuestAddr pc);
+
+  // debug.cpp
+  ir::ExitKind debug_step(ir::CpuState* cpu, ir::AccessObserver* observer);
+  unsigned insns_to_breakpoint(const ir::Block& block) const;              // 0: none in it (but perhaps at its start)
+  void make_trap(GuestAddr pc, u32 mode, ir::Block& out) const;
 
   // chain.cpp; all with mutex held
   void link(ExitSite& site, TranslatedBlock& to);
@@ -174,6 +190,7 @@ struct Engine::Impl {
   std::atomic<bool> masks_addresses = false;  // the program uses tagged addresses: blocks mask what they access
   u32 tagged_accesses = 0;       // until then: passed one by one
   GuestAddr fetch_fault = 0;   // why translate() gave none
+  std::unordered_set<GuestAddr> breakpoints;  // a debugger's
 
   std::mutex range_mutex;
   std::vector<TranslatedBlock*> code_blocks[CodeCache::kGenerations];  // each ascending by address of tier-1 code

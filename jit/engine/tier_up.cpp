@@ -118,10 +118,14 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
       target = known->second;
     } else {
       const TranslatedBlock* profile = find(want.pc, entry->mode);
-      if (profile == nullptr || profile->dead || profile->checked || insns >= config.region_insns) continue;
+      if (profile == nullptr || profile->dead || profile->checked || profile->trap || insns >= config.region_insns) continue;
       if (profile != entry && entries(*profile) < hot_enough) continue;
       RegionBlock block;
       lift(memory, want.pc, entry->mode, config.max_block_insns, masks_addresses, block.ir);
+      if (!breakpoints.empty()) {
+        if (const unsigned limit = insns_to_breakpoint(block.ir); limit != 0)
+          lift(memory, want.pc, entry->mode, limit, masks_addresses, block.ir);
+      }
       if (block.ir.insts.empty()) continue;
       ir::optimise(block.ir);
       insns += block.ir.guest_insns;

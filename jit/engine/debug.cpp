@@ -1,0 +1,102 @@
+// Debugger hooks: breakpoints in translated code, and single steps that see memory accesses.
+// A breakpoint is a block of its own that does nothing but leave with ExitKind::Breakpoint and kDebuggerTrap; blocks that would run
+// over it end in front of it, and no region contains it. So all tiers and the chains between them need to know nothing.
+#include <algorithm>
+
+#include "ir/builder.h"
+#include "ir/interpreter.h"
+#include "jit/engine/impl.h"
+
+namespace kiln::jit {
+
+using ir::CpuState;
+using ir::ExitKind;
+
+unsigned Engine::Impl::insns_to_breakpoint(const ir::Block& block) const {
+  unsigned insns = 0;
+  for (const ir::Inst& inst : block.insts) {
+    if (inst.op != ir::Op::insn_start_) continue;
+    if (insns > 0 && breakpoints.contains(inst.imm)) return insns;
+    ++insns;
+  }
+  return 0;
+}
+
+void Engine::Impl::make_trap(GuestAddr pc, u32 mode, ir::Block& out) const {
+  out.clear();
+  ir::Builder ir(out);
+  out.pc = pc;
+  out.mode = mode;
+  ir.insn_start(pc, guest.insn_alignment);
+  ir.exit_exception(ExitKind::Breakpoint, pc, kDebuggerTrap);
+  out.guest_insns = 1;
+  out.guest_bytes = guest.insn_alignment;
+}
+
+ExitKind Engine::Impl::debug_step(CpuState* cpu, ir::AccessObserver* observer) {
+  struct Argument {
+    const ir::Block* block;
+    ir::AccessObserver* observer;
+  };
+  constexpr std::size_t kMost = 1 << 16;
+  auto& steps = thread_of(cpu)->steps;
+  for (;;) {
+    StepBlock& step = steps[cpu->pc];
+    u8 now[32];
+    const std::size_t bytes = step.code.size();
+    if (bytes == 0 || step.ir.mode != cpu->mode || step.masked != masks_addresses || memory.fetch(cpu->pc, now, bytes) != bytes ||
+        std::memcmp(now, step.code.data(), bytes) != 0) {
+      if (steps.size() > kMost) {
+        steps.clear();
+        continue;
+      }
+      CodeSnapshot code(memory, cpu->pc);
+      step.masked = masks_addresses;
+      lift(code, cpu->pc, cpu->mode, 1, step.masked, step.ir);
+      step.ir.mode = cpu->mode;
+      step.code = code.taken();
+      step.helper_writes = std::any_of(step.ir.insts.begin(), step.ir.insts.end(), [](const ir::Inst& inst) {
+        return inst.op == ir::Op::call_ && (ir::effects_of(inst) & ir::WRITES_MEM) != 0;
+      });
+      if (step.code.size() > sizeof now) step.code.clear();
+    }
+    cpu->exit_kind = static_cast<u32>(ExitKind::None);
+    if (observer != nullptr && step.helper_writes) observer->before_access(nullptr, 0, true);
+    const Argument argument{&step.ir, observer};
+    host::call_in_code(
+        cpu,
+        [](CpuState* state, const void* a) {
+          const auto& in = *static_cast<const Argument*>(a);
+          ir::interpret(*in.block, state, in.observer);
+        },
+        &argument);
+    const ExitKind kind = static_cast<ExitKind>(cpu->exit_kind);
+    if (kind == ExitKind::FetchFault) {
+      if (cannot_fetch(cpu, cpu->exit_value) == ExitKind::None) continue;  // a tagged pc
+      return ExitKind::FetchFault;
+    }
+    return kind == ExitKind::None ? kind : pass_fault(cpu);
+  }
+}
+
+// --- the public face --------------------------------------------------------------------------------------------------
+
+void Engine::insert_breakpoint(GuestAddr pc) {
+  std::unique_lock lock(impl_->mutex);
+  if (impl_->breakpoints.insert(pc).second) impl_->invalidate(pc, 1);
+}
+
+void Engine::remove_breakpoint(GuestAddr pc) {
+  std::unique_lock lock(impl_->mutex);
+  if (impl_->breakpoints.erase(pc) != 0) impl_->invalidate(pc, 1);
+}
+
+void Engine::remove_all_breakpoints() {
+  std::unique_lock lock(impl_->mutex);
+  for (const GuestAddr pc : impl_->breakpoints) impl_->invalidate(pc, 1);
+  impl_->breakpoints.clear();
+}
+
+ExitKind Engine::debug_step(CpuState* cpu, ir::AccessObserver* observer) { return impl_->debug_step(cpu, observer); }
+
+}  // namespace kiln::jit
