@@ -8,12 +8,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <thread>
 
 #include "linux-user/debug_task.h"
 #include "linux-user/host_x86_64.h"
+#include "linux-user/path.h"
 #include "linux-user/signals.h"
 
 namespace kiln::user {

@@ -42,6 +42,8 @@ class DebugTarget final : public debugger::Target {
   /// In the child of a fork(): closes the descriptors. The object is of no use any more.
   void forget_after_fork();
   /// For execve: the option that hands the session on, empty if there is none; on failure keep() takes it back.
+  /// Signals that would kill come to signal() first.
+  bool wants_signals() const { return session_; }
   std::string hand_over();
   void keep();
 

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "jit/engine/engine.h"
+#include "linux-user/debug_target.h"
 #include "linux-user/doctor.h"
 #include "linux-user/elf_loader.h"
 #include "linux-user/host_x86_64.h"
@@ -148,6 +149,11 @@ int run(int argc, char** argv) {
 
   process.abi->start(leader.cpu, process.image.start, process.image.stack_start);
   set_guest_base(process.memory.base());
+  if (!options.gdb_session.empty()) {
+    if (Result<void> r = DebugTarget::take_over(process, leader, options.gdb_session); !r) return fail(r.error());
+  } else if (!options.gdb.empty()) {
+    if (Result<void> r = DebugTarget::start(process, leader, options.gdb); !r) return fail("-g " + r.error());
+  }
   run_thread(leader);
 }
 

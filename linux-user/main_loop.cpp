@@ -6,6 +6,7 @@
 
 #include <cstdio>
 
+#include "linux-user/debug_target.h"
 #include "linux-user/host_x86_64.h"
 #include "linux-user/signals.h"
 #include "linux-user/syscalls/syscall.h"
@@ -74,13 +75,14 @@ void raise_for(Thread& thread, ir::ExitKind kind) {
 }  // namespace
 
 void run_thread(Thread& thread) {
-  jit::Engine& engine = *thread.process->engine;
+  Process& process = *thread.process;
+  jit::Engine& engine = *process.engine;
   ir::CpuState* cpu = thread.cpu;
   for (;;) {
     // First clear, then look: a signal that comes in between sets it again.
     __atomic_store_n(&cpu->interrupt, 0u, __ATOMIC_SEQ_CST);
     if (thread.signal_pending) deliver_pending(thread);
-    const ir::ExitKind kind = engine.run(cpu);
+    const ir::ExitKind kind = process.debugger ? process.debugger->run(thread) : engine.run(cpu);
     if (kind == ir::ExitKind::Syscall) handle_syscall(thread);
     else if (kind != ir::ExitKind::Interrupt) raise_for(thread, kind);
   }
@@ -89,6 +91,7 @@ void run_thread(Thread& thread) {
 void exit_process(Process& process, int status) {
   if (Thread* thread = current_thread()) release_robust_mutexes(*thread);
   if (process.options.engine.stats) process.log.write(process.engine->stats_text());
+  if (process.debugger) process.debugger->process_exits(status);
   std::fflush(nullptr);
   raw_syscall(SYS_exit_group, static_cast<u64>(status));
   __builtin_unreachable();
@@ -110,6 +113,7 @@ void exit_thread(Thread& thread, int status) {
     if (thread.leader) process.leader_status = status;
   }
   if (last) exit_process(process, process.leader_status);
+  if (process.debugger) process.debugger->thread_gone(thread);
   release_robust_mutexes(thread);
   clear_child_tid(thread);
   const bool leader = thread.leader;

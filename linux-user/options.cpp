@@ -160,8 +160,9 @@ constexpr Option kOptions[] = {
     {"d", "ITEM,…", "LOG", true, "execution logs (-d help)", [](Parser& p, const std::string& v) { p.log_items(v); }},
     {"D", "FILE", "LOG_FILENAME", true, "write logs there, %d is the pid",
      [](Parser& p, const std::string& v) { p.o.log_file = v; }},
-    {"g", "PORT", "GDB", false, "wait for gdb (not there yet)",
-     [](Parser& p, const std::string&) { p.complain("-g: the gdb stub is not there yet"); }},
+    {"g", "PORT|PATH", "GDB", false, "wait for gdb: a port of this machine (or HOST:PORT), or a path for a socket (%d: pid)",
+     [](Parser& p, const std::string& v) { p.o.gdb = v; }},
+    {"gdb-session", "DATA", nullptr, false, nullptr, [](Parser& p, const std::string& v) { p.o.gdb_session = v; }},
     {"tier", "interp|1|2|auto", "TIER", true, "force a tier of the translator",
      [](Parser& p, const std::string& v) { p.tier(v); }},
     {"hot", "COUNT", "HOT", true, "block entries before tier 2 compiles",
@@ -236,6 +237,8 @@ OptionsOutcome parse_options(const Invocation& invocation, int argc, char** argv
       if (option.hand_down) hand_down(o, option.name, option.argument ? value : nullptr);
     }
   }
+  // Programs that the guest executes would wait for a gdb of their own.
+  for (const char* name : {"QEMU_GDB", "KILN_GDB"}) unsetenv(name);
   int i = 1;
   for (; i < argc && !p.bad && !p.exit_ok && !invocation.binfmt; ++i) {
     std::string_view text = argv[i];

@@ -22,6 +22,8 @@ struct Options {
   bool strace = false;
   u32 log_items = 0;
   std::string log_file;  // -D
+  std::string gdb;          // -g
+  std::string gdb_session;  // --gdb-session: what execve() of a debugged program hands on (hidden)
   jit::EngineConfig engine;
   std::vector<std::string> handed_down;  // the options an executed child gets
 };

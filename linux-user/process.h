@@ -18,6 +18,8 @@
 namespace kiln::user {
 
 struct Process;
+class DebugTarget;
+struct DebugTask;
 
 inline constexpr int kSignals = 64;
 constexpr u64 signal_bit(int signal) { return u64{1} << (signal - 1); }
@@ -60,6 +62,8 @@ struct Thread {
   u32 trap_number = 0, trap_error = 0;
   bool trap_is_fault = false;
 
+  DebugTask* debug = nullptr;  // under a debugger
+
   GuestAddr clear_child_tid = 0;
   GuestAddr robust_list = 0;
   u64 robust_list_size = 0;
@@ -97,6 +101,8 @@ struct Process {
   u64 core_limit[2] = {0, 0};  // the guest's RLIMIT_CORE; ours stays 0
 
   SignalTable signals;
+
+  DebugTarget* debugger = nullptr;  // -g
 
   std::mutex threads_mutex;
   std::vector<Thread*> threads;

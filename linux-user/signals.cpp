@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "linux-user/debug_target.h"
 #include "linux-user/host_x86_64.h"
 
 namespace kiln::user {
@@ -18,6 +19,8 @@ thread_local Thread* t_thread = nullptr;
 std::atomic<Process*> g_process{nullptr};
 
 constexpr u64 kNeverBlocked = signal_bit(SIGSEGV) | signal_bit(SIGBUS);
+// What a kick carries: never anything that a guest sends.
+const char kKick = 0;
 constexpr u64 kUnblockable = signal_bit(SIGKILL) | signal_bit(SIGSTOP);
 constexpr u64 kSaRestorer = 0x04000000;
 constexpr u64 kSsAutodisarm = u64{1} << 31;
@@ -75,6 +78,11 @@ void on_fault(int signal, siginfo_t* info, void* ucontext) {
   const int saved = errno;
   Thread* thread = t_thread;
   if (info->si_code <= 0) {  // sent by a process, not by the processor
+    if (info->si_code == SI_QUEUE && info->si_value.sival_ptr == &kKick) {
+      if (thread) __atomic_store_n(&thread->cpu->interrupt, 1u, __ATOMIC_RELEASE);
+      rewind_safe_syscall(ucontext);
+      return;
+    }
     if (thread) queue(*thread, info, ucontext);
     else pass_on(signal, info, ucontext);
     errno = saved;
@@ -123,11 +131,22 @@ void on_fault(int signal, siginfo_t* info, void* ucontext) {
 
 u64 address_of(void (*handler)(int, siginfo_t*, void*)) { return reinterpret_cast<u64>(handler); }
 
+/// A debugger wants to see signals that would kill.
+bool debugger_sees(int signal) {
+  constexpr u64 kNotFatal = signal_bit(SIGCHLD) | signal_bit(SIGURG) | signal_bit(SIGWINCH) | signal_bit(SIGCONT) |
+                            signal_bit(SIGSTOP) | signal_bit(SIGTSTP) | signal_bit(SIGTTIN) | signal_bit(SIGTTOU) |
+                            signal_bit(SIGKILL);
+  const Process* process = g_process.load(std::memory_order_relaxed);
+  return process && process->debugger && process->debugger->wants_signals() && !(t_thread && t_thread->vfork_child) &&
+         !(kNotFatal & signal_bit(signal));
+}
+
 /// Makes the host's disposition follow the guest's.
 void apply_action(int signal, const SignalAction& action) {
   if (signal == SIGSEGV || signal == SIGBUS) return;  // ours for ever
   const u64 kept = action.flags & (SA_RESTART | SA_NOCLDSTOP | SA_NOCLDWAIT);
-  if (action.handler <= 1) host_sigaction(signal, action.handler, kept);
+  if (action.handler == 0 && debugger_sees(signal)) host_sigaction(signal, address_of(on_async_signal), SA_RESTART | SA_SIGINFO);
+  else if (action.handler <= 1) host_sigaction(signal, action.handler, kept);
   else host_sigaction(signal, address_of(on_async_signal), kept | SA_SIGINFO);
 }
 
@@ -139,6 +158,21 @@ bool on_altstack(const Thread& thread, u64 sp) {
 void deliver(Thread& thread, const u8* info, u64 fault_address, u32 fault_flags, bool synchronous) {
   int signal;
   std::memcpy(&signal, info, sizeof signal);
+  alignas(8) u8 changed_info[128] = {};
+  if (thread.process->debugger) [[unlikely]] {
+    const int chosen = thread.process->debugger->signal(thread, signal, info);
+    if (chosen == 0) {
+      if (synchronous) return;
+      thread.has_call_mask = false;
+      return set_signal_mask(thread, thread.mask);
+    }
+    if (chosen != signal) {
+      std::memcpy(changed_info, &chosen, sizeof chosen);  // as if sent by kill()
+      info = changed_info;
+      signal = chosen;
+      fault_address = fault_flags = 0;
+    }
+  }
   SignalAction action;
   {
     std::lock_guard guard(thread.signals->mutex);
@@ -160,7 +194,7 @@ void deliver(Thread& thread, const u8* info, u64 fault_address, u32 fault_flags,
   thread.has_call_mask = false;
   if (action.handler == 1) return set_signal_mask(thread, thread.mask);
   if (action.handler == 0) {
-    if (signal == SIGSEGV || signal == SIGBUS) die_by_signal(thread, signal);
+    if (signal == SIGSEGV || signal == SIGBUS || debugger_sees(signal)) die_by_signal(thread, signal);
     // The disposition changed after the kernel had chosen our handler: the kernel knows the default action.
     set_signal_mask(thread, thread.mask);
     raw_syscall(SYS_tgkill, static_cast<u64>(getpid()), static_cast<u64>(thread.tid), static_cast<u64>(signal));
@@ -242,8 +276,24 @@ s64 change_action(Thread& thread, int signal, const SignalAction* fresh, SignalA
   return 0;
 }
 
+void follow_actions(Process& process) {
+  std::lock_guard guard(process.signals.mutex);
+  for (int signal = 1; signal <= kSignals; ++signal)
+    if (signal != SIGKILL && signal != SIGSTOP) apply_action(signal, process.signals.actions[signal]);
+}
+
+void kick_thread(const Thread& thread) {
+  siginfo_t info{};
+  info.si_signo = SIGBUS;
+  info.si_code = SI_QUEUE;
+  info.si_pid = getpid();
+  info.si_value.sival_ptr = const_cast<char*>(&kKick);
+  raw_syscall(SYS_rt_tgsigqueueinfo, static_cast<u64>(getpid()), static_cast<u64>(thread.tid), SIGBUS, reinterpret_cast<u64>(&info));
+}
+
 void die_by_signal(Thread& thread, int signal) {
   Process& process = *thread.process;
+  if (process.debugger) process.debugger->process_dies(signal);
   if (process.log.on(kLogInt)) {
     process.log.write("INT: killed by signal " + std::to_string(signal) + "\n" + process.engine->guest().dump(thread.cpu));
   }

@@ -22,6 +22,11 @@ void raise_fault(Thread& thread, int signal, int code, GuestAddr address, u64 fa
 /// rt_sigaction. Null pointers as the syscall allows.
 s64 change_action(Thread& thread, int signal, const SignalAction* fresh, SignalAction* old);
 
+/// Brings all host dispositions in line again (a debugger came or went).
+void follow_actions(Process& process);
+/// Makes the thread leave generated code and blocking syscalls (with EINTR), without a signal of the guest's.
+void kick_thread(const Thread& thread);
+
 /// Ends the process by `signal`, as if nobody had handled it.
 [[noreturn]] void die_by_signal(Thread& thread, int signal);
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "linux-user/debug_target.h"
 #include "linux-user/elf_loader.h"
 #include "linux-user/syscalls/syscall.h"
 
@@ -131,12 +132,17 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
       kiln.push_back("--execfn");
       kiln.push_back(guest_path);
     }
+    const bool debugged = process.debugger && !thread.vfork_child;
+    if (debugged)
+      if (const std::string session = process.debugger->hand_over(); !session.empty()) kiln.push_back(session);
     kiln.push_back("-0");
     kiln.push_back(args.empty() ? std::string() : args[0]);
     kiln.push_back("--");
     kiln.push_back(path);
     if (!args.empty()) kiln.insert(kiln.end(), args.begin() + 1, args.end());
-    return kiln_exec(process, std::move(kiln), env);
+    const s64 r = kiln_exec(process, std::move(kiln), env);
+    if (debugged) process.debugger->keep();
+    return r;
   }
   return -ELOOP;
 }

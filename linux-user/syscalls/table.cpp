@@ -6,6 +6,7 @@
 #include <cstring>
 #include <set>
 
+#include "linux-user/debug_target.h"
 #include "linux-user/syscalls/syscall.h"
 
 namespace kiln::user {
@@ -94,6 +95,15 @@ void handle_syscall(Thread& thread) {
   const u64 number = abi.syscall_number(thread.cpu);
   const SyscallRow* row = abi.syscall(number);
   s64 result;
+  if (process.debugger) [[unlikely]] {
+    switch (process.debugger->enter_syscall(thread, row ? row->name : nullptr, number, result)) {
+      case DebugTarget::Syscall::Make: break;
+      case DebugTarget::Syscall::Again: return;
+      case DebugTarget::Syscall::Finished:
+        thread.cpu->pc += abi.syscall_insn_bytes;
+        return abi.set_syscall_result(thread.cpu, result);
+    }
+  }
   if (!row || !row->function) {
     say_once(process,
              "unimplemented syscall " + std::to_string(number) + (row ? std::string(" (") + row->name + ")" : std::string()));
@@ -115,9 +125,11 @@ void handle_syscall(Thread& thread) {
       result = row->function(call);
     }
   }
+  if (process.debugger && !process.debugger->leave_syscall(thread, result)) return;
   if (result == kNoResult || result == kRestartSyscall) return;
   thread.cpu->pc += abi.syscall_insn_bytes;
   abi.set_syscall_result(thread.cpu, result);
+  if (process.debugger) process.debugger->syscall_done(thread);
 }
 
 }  // namespace kiln::user

@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "linux-user/debug_target.h"
 #include "linux-user/syscalls/syscall.h"
 
 namespace kiln::user {
@@ -36,6 +37,7 @@ void* thread_main(void* argument) {
   thread.tid = static_cast<int>(raw_syscall(SYS_gettid));
   set_current_thread(&thread);
   set_guest_base(thread.process->memory.base());
+  if (thread.process->debugger) thread.process->debugger->thread_started(thread);
   set_and_wake(start->state, 1);
   wait_until(start->state, 2);
   delete start;
@@ -162,6 +164,13 @@ s64 clone_process(Thread& thread, const CloneArgs& args) {
       thread.vfork_child = false;
     }
     become_only_thread(thread);
+    if (process.debugger) {  // gdb stays with the parent
+      process.debugger->forget_after_fork();
+      process.debugger = nullptr;
+      thread.debug = nullptr;
+      process.engine->remove_all_breakpoints();
+      follow_actions(process);
+    }
     start_child(thread, args);
     restore_signal_mask(thread);
     return 0;
