@@ -141,13 +141,23 @@ void Engine::Impl::watch_again(TranslatedBlock& block) {
 }
 
 // Every thread leaves generated code at its next poll and then waits for world_resumed in run(). The owner sees an
-// ExitKind::Interrupt with nothing pending, which is harmless.
-void Engine::Impl::stop_world(ThreadRecord* self) {
+// ExitKind::Interrupt with nothing pending, which is harmless. The lock is given up meanwhile: a thread in generated code may be in
+// its fault handler or in a helper that waits for it (written(), invalidate()).
+void Engine::Impl::stop_world(ThreadRecord* self, std::unique_lock<std::mutex>& lock) {
+  world_resumed.wait(lock, [&] { return !world_stopping.load(); });  // one at a time
   world_stopping.store(true);
-  for (ThreadRecord* thread : threads)
-    if (thread != self && thread->active.load()) __atomic_store_n(&thread->cpu->interrupt, 1, __ATOMIC_RELEASE);
-  for (ThreadRecord* thread : threads)
-    while (thread != self && thread->active.load()) std::this_thread::yield();
+  for (;;) {
+    bool all_out = true;
+    for (ThreadRecord* thread : threads) {
+      if (thread == self || !thread->active.load()) continue;
+      __atomic_store_n(&thread->cpu->interrupt, 1, __ATOMIC_RELEASE);
+      all_out = false;
+    }
+    if (all_out) return;
+    lock.unlock();
+    std::this_thread::yield();
+    lock.lock();
+  }
 }
 
 void Engine::Impl::resume_world() {
@@ -155,8 +165,8 @@ void Engine::Impl::resume_world() {
   world_resumed.notify_all();
 }
 
-void Engine::Impl::evict_next_generation(ThreadRecord* self) {
-  stop_world(self);
+void Engine::Impl::evict_next_generation(ThreadRecord* self, std::unique_lock<std::mutex>& lock) {
+  stop_world(self, lock);
   for (ThreadRecord* thread : threads) recover(*thread);
   const unsigned victim = cache.following();
   std::vector<TranslatedBlock*> old_blocks;

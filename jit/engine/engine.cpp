@@ -263,7 +263,7 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
       block = find(cpu->pc, cpu->mode);
       if (block == nullptr) {
         if (cache.reserve(64 << 10) == 0) {
-          evict_next_generation(&thread);
+          evict_next_generation(&thread, lock);
           pending = nullptr;
         }
         block = translate(cpu->pc, cpu->mode);
@@ -479,6 +479,7 @@ void Engine::after_fork_child(CpuState* cpu) {
     impl_->compile_queue.clear();
   }
   new (&impl_->world_resumed) std::condition_variable;
+  impl_->world_stopping.store(false);  // a thread of the parent's may have been waiting for the others
   if (!impl_->cache.adopt_fork(std::exchange(impl_->fork_copy, nullptr))) {
     std::fprintf(stderr, "kiln: no memory for the child's code cache\n");
     _exit(1);

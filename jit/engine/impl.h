@@ -150,8 +150,8 @@ struct Engine::Impl {
   void invalidate(GuestAddr start, u64 size, bool forget_writes = false);
   void written(GuestAddr page);
   void watch_again(TranslatedBlock& block);
-  void evict_next_generation(ThreadRecord* self);
-  void stop_world(ThreadRecord* self);
+  void evict_next_generation(ThreadRecord* self, std::unique_lock<std::mutex>& lock);
+  void stop_world(ThreadRecord* self, std::unique_lock<std::mutex>& lock);
   void resume_world();
 
   // tier_up.cpp

@@ -103,7 +103,7 @@ ExitKind Engine::Impl::run_self_check(CpuState* cpu) {
       std::unique_lock lock(mutex);
       block = find(cpu->pc, cpu->mode);
       if (block == nullptr) {
-        if (cache.reserve(64 << 10) == 0) evict_next_generation(&thread);
+        if (cache.reserve(64 << 10) == 0) evict_next_generation(&thread, lock);
         block = translate(cpu->pc, cpu->mode);
       }
       if (block == nullptr) {

@@ -237,7 +237,7 @@ void Engine::Impl::compile_region(TranslatedBlock* entry, std::unique_lock<std::
   }
   const double seconds = seconds_now() - began;
   lock.lock();
-  if (cache_full) evict_next_generation(nullptr);  // cancels this build if it takes the entry away
+  if (cache_full) evict_next_generation(nullptr, lock);  // cancels this build if it takes the entry away
   building = nullptr;
   stats.tier2_seconds += seconds;
   region_ms.push_back(seconds * 1e3);

@@ -22,7 +22,14 @@ using jit::TierChoice;
 thread_local Engine* fault_engine;
 thread_local ir::CpuState* fault_cpu;
 
+thread_local char* written_page;  // protected as if code had been translated from it
+constexpr GuestAddr kWrittenPage = 0x80000;
+
 void on_segv(int, siginfo_t* info, void* context) {
+  if (written_page != nullptr && align_down(reinterpret_cast<u64>(info->si_addr), 4096) == reinterpret_cast<u64>(written_page)) {
+    mprotect(written_page, 4096, PROT_READ | PROT_WRITE);
+    return fault_engine->written(kWrittenPage);
+  }
   if (fault_engine != nullptr && fault_engine->handle_fault(fault_cpu, info, context, 0)) return;
   signal(SIGSEGV, SIG_DFL);
 }
@@ -215,6 +222,51 @@ TEST_P(EngineTest, FourThreadsWhileOneInvalidates) {
   done = true;
   invalidator.join();
   EXPECT_EQ(wrong, 0);
+}
+
+// A write fault inside generated code wants the engine's lock while an eviction waits for that code to be left.
+TEST_P(EngineTest, WriteFaultsWhileGenerationsAreEvicted) {
+  config.cache_bytes = 1 << 20;
+  Engine engine(config, kToyGuest, memory);
+  constexpr GuestAddr kStart = 0x1000;
+  constexpr unsigned kBlocks = 30000;
+  for (unsigned i = 0; i < kBlocks; ++i)
+    memory.put(kStart + i * 8, {toy(kAddImm, 1, 1, 1), toy(kBranchNotEqual, 14, 15, 1)});
+  memory.put(kStart + kBlocks * 8, {toy(kSyscall, 2)});
+  constexpr GuestAddr kStores = 0x70000;
+  memory.put(kStores, {toy(kStore, 1, 4, 0), toy(kAddImm, 1, 1, 1), toy(kBranchNotEqual, 1, 2, -2)});
+  char* page = reinterpret_cast<char*>(memory.base() + kWrittenPage);
+  std::atomic<bool> done{false};
+  std::atomic<ir::CpuState*> writer_cpu{nullptr};
+  std::thread writer([&] {
+    ToyState* cpu = make_cpu(engine, kStores);
+    writer_cpu = cpu;
+    written_page = page;
+    cpu->r[4] = kWrittenPage;
+    while (!done) {
+      EXPECT_EQ(engine.run(cpu), ExitKind::Interrupt);
+      __atomic_store_n(&cpu->interrupt, 0, __ATOMIC_RELEASE);
+      mprotect(page, 4096, PROT_READ);
+    }
+    engine.destroy_cpu(cpu);
+  });
+  std::thread protector([&] {
+    for (; !done || writer_cpu == nullptr; usleep(100)) mprotect(page, 4096, PROT_READ);
+    __atomic_store_n(&writer_cpu.load()->interrupt, 1, __ATOMIC_RELEASE);
+  });
+  ToyState* cpu = make_cpu(engine, kStart);
+  cpu->r[14] = 1;
+  for (u64 round = 1; round <= 5; ++round) {
+    cpu->pc = kStart;
+    ExitKind kind;
+    while ((kind = engine.run(cpu)) == ExitKind::Interrupt) __atomic_store_n(&cpu->interrupt, 0, __ATOMIC_RELEASE);
+    EXPECT_EQ(kind, ExitKind::Syscall);
+    EXPECT_EQ(cpu->r[1], round * kBlocks);
+  }
+  done = true;
+  protector.join();
+  writer.join();
+  engine.destroy_cpu(cpu);
 }
 
 const char* tier_name(const testing::TestParamInfo<TierChoice>& info) {

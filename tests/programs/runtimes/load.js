@@ -17,6 +17,7 @@ if (!isMainThread) {
     request.on('data', c => size += c.length);
     request.on('end', () => { response.setHeader('x-size', size); response.end(body); });
   });
+  server.keepAliveTimeout = server.headersTimeout = server.requestTimeout = 0;  // a machine may be slow
   const agent = new http.Agent({keepAlive: true, maxSockets: 8});
   let served = 0, wrong = 0;
   const ask = (port) => new Promise((resolve, reject) => {
