@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "jit/engine/engine.h"
+#include "linux-user/code_cache.h"
 #include "linux-user/debug_target.h"
 #include "linux-user/doctor.h"
 #include "linux-user/elf_loader.h"
@@ -70,6 +71,7 @@ int run(int argc, char** argv) {
     case OptionsOutcome::ExitOk: return 0;
     case OptionsOutcome::ExitUsage: return 1;
     case OptionsOutcome::Doctor: return doctor(options, options.args.empty() ? "" : options.args[0]);
+    case OptionsOutcome::Cache: return cache_command(options.args);
     case OptionsOutcome::Run: break;
   }
   std::string why;
@@ -126,13 +128,14 @@ int run(int argc, char** argv) {
   if (process.abi->task_size) process.memory.set_limit(process.abi->task_size);
   init_signals(process, leader);
   set_current_thread(&leader);
+  const std::string model = options.cpu.empty() ? "max" : options.cpu;
+  choose_cache_file(process, model, options.engine);
   process.engine = std::make_unique<jit::Engine>(options.engine, *process.abi->guest, process.memory);
   process.memory.set_written([&engine = *process.engine](GuestAddr page) { engine.written(page); });
   process.memory.set_invalidate([&engine = *process.engine](GuestAddr start, u64 size) { engine.invalidate(start, size); });
   leader.cpu = process.engine->create_cpu();
   if (!leader.cpu) return fail("out of memory");
   leader.cpu->user_data = &leader;
-  const std::string model = options.cpu.empty() ? "max" : options.cpu;
   if (!process.abi->set_cpu_model(leader.cpu, model.c_str()))
     return fail("-cpu: no model '" + model + "' of " + process.abi->name + " (-cpu help lists them)");
 

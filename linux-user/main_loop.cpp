@@ -6,6 +6,7 @@
 
 #include <cstdio>
 
+#include "linux-user/code_cache.h"
 #include "linux-user/debug_target.h"
 #include "linux-user/host_x86_64.h"
 #include "linux-user/signals.h"
@@ -90,6 +91,8 @@ void run_thread(Thread& thread) {
 
 void exit_process(Process& process, int status) {
   if (Thread* thread = current_thread()) release_robust_mutexes(*thread);
+  block_all_signals();
+  save_translated_code(process);
   if (process.options.engine.stats) process.log.write(process.engine->stats_text());
   if (process.debugger) process.debugger->process_exits(status);
   std::fflush(nullptr);

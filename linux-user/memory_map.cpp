@@ -425,6 +425,12 @@ void MemoryMap::protect_code(GuestAddr page) {
   });
 }
 
+bool MemoryMap::from_file(GuestAddr page) {
+  std::lock_guard guard(mutex_);
+  const auto it = find(page);
+  return it != areas_.end() && !it->second.anonymous;
+}
+
 void MemoryMap::unprotect_code(GuestAddr page) {
   page = page_down(page);
   std::lock_guard guard(mutex_);

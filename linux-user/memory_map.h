@@ -47,6 +47,7 @@ class MemoryMap final : public jit::AddressSpace {
   std::size_t fetch(GuestAddr pc, u8* out, std::size_t size) override;
   void protect_code(GuestAddr page) override;
   void unprotect_code(GuestAddr page) override;
+  bool from_file(GuestAddr page) override;
 
   GuestAddr limit() const { return limit_; }
   /// Less than what is reserved, where user space ends below a power of two.

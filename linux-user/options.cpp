@@ -171,6 +171,13 @@ constexpr Option kOptions[] = {
        p.number("--hot", v, n);
        p.o.engine.hot_threshold = static_cast<u32>(n);
      }},
+    {"cache", "off|ro|rw", "CACHE", true, "translated code kept for the program's next run: do not, only use it, or keep it, too (default)",
+     [](Parser& p, const std::string& v) {
+       if (v == "off") p.o.cache = CacheChoice::Off;
+       else if (v == "ro") p.o.cache = CacheChoice::ReadOnly;
+       else if (v == "rw") p.o.cache = CacheChoice::ReadWrite;
+       else p.complain("--cache must be off, ro or rw, not '" + v + "'");
+     }},
     {"stats", nullptr, "STATS", false, "print the translator's statistics at exit",
      [](Parser& p, const std::string&) { p.o.engine.stats = true; }},
     {"self-check", nullptr, "SELF_CHECK", true, "run the interpreter beside the tier, stop at the first difference",
@@ -193,6 +200,7 @@ void help() {
   std::printf(
       "usage: kiln [options] PROGRAM [arguments…]\n"
       "       kiln [-L PATH] doctor      what this machine lacks for Kiln, and what to do\n"
+      "       kiln cache [list | clear | path]   the translated code that was kept\n"
       "Runs a Linux program built for another processor:");
   for (const GuestAbi* abi : all_abis()) std::printf(" %s", abi->name);
   std::printf("\n\nOptions (environment variables of the same meaning: KILN_… or QEMU_…):\n");
@@ -282,7 +290,7 @@ OptionsOutcome parse_options(const Invocation& invocation, int argc, char** argv
     p.complain("no program given");
     return OptionsOutcome::ExitUsage;
   }
-  const bool command = !invocation.binfmt && std::string_view(argv[i - 1]) != "--" && std::string_view(argv[i]) == "doctor";
+  const std::string_view command = invocation.binfmt || std::string_view(argv[i - 1]) == "--" ? "" : argv[i];
   if (invocation.binfmt) {
     binfmt_arguments(invocation, argc, argv, o);
   } else {
@@ -298,7 +306,8 @@ OptionsOutcome parse_options(const Invocation& invocation, int argc, char** argv
     for (std::size_t n = 0; n + 1 < o.handed_down.size(); ++n)
       if (o.handed_down[n] == "--L" && o.handed_down[n + 1][0] != '/') o.handed_down[n + 1] = o.sysroot;
   }
-  return command ? OptionsOutcome::Doctor : OptionsOutcome::Run;
+  if (command == "doctor") return OptionsOutcome::Doctor;
+  return command == "cache" ? OptionsOutcome::Cache : OptionsOutcome::Run;
 }
 
 }  // namespace kiln::user

@@ -8,6 +8,9 @@
 
 namespace kiln::user {
 
+/// --cache: whether translated code is taken from, and kept for, other runs of the program.
+enum class CacheChoice : u8 { Off, ReadOnly, ReadWrite };
+
 struct Options {
   std::string program;
   std::vector<std::string> args;      // guest argv[1..]
@@ -24,13 +27,14 @@ struct Options {
   std::string log_file;  // -D
   std::string gdb;          // -g
   std::string gdb_session;  // --gdb-session: what execve() of a debugged program hands on (hidden)
+  CacheChoice cache = CacheChoice::ReadWrite;
   jit::EngineConfig engine;
   std::vector<std::string> handed_down;  // the options an executed child gets
 };
 
 struct Invocation;
-enum class OptionsOutcome { Run, Doctor, ExitOk, ExitUsage };
-/// Fills `options`; Doctor: `kiln doctor` was said (a program of that name is ./doctor), options.args are its own; on ExitOk/ExitUsage everything has been printed. Started by binfmt_misc the command line holds no options;
+enum class OptionsOutcome { Run, Doctor, Cache, ExitOk, ExitUsage };
+/// Fills `options`; Doctor, Cache: `kiln doctor` or `kiln cache` was said (a program of that name is ./doctor), options.args are its own; on ExitOk/ExitUsage everything has been printed. Started by binfmt_misc the command line holds no options;
 /// started with rights that its user has not (set-user-id) the environment holds none either.
 OptionsOutcome parse_options(const Invocation& invocation, int argc, char** argv, Options& options);
 

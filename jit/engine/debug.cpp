@@ -54,11 +54,10 @@ ExitKind Engine::Impl::debug_step(CpuState* cpu, ir::AccessObserver* observer) {
       step.masked = masks_addresses;
       lift(code, cpu->pc, cpu->mode, 1, step.masked, step.ir);
       step.ir.mode = cpu->mode;
-      step.code = code.taken();
+      step.code = code.taken(sizeof now);
       step.helper_writes = std::any_of(step.ir.insts.begin(), step.ir.insts.end(), [](const ir::Inst& inst) {
         return inst.op == ir::Op::call_ && (ir::effects_of(inst) & ir::WRITES_MEM) != 0;
       });
-      if (step.code.size() > sizeof now) step.code.clear();
     }
     cpu->exit_kind = static_cast<u32>(ExitKind::None);
     if (observer != nullptr && step.helper_writes) observer->before_access(nullptr, 0, true);

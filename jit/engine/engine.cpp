@@ -20,6 +20,9 @@ using ir::ExitKind;
 
 namespace {
 
+// What the lifter may have looked at behind a block: the instruction that it did not take in.
+constexpr std::size_t kLongestInsn = 16;
+
 double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -42,6 +45,7 @@ Engine::Impl::Impl(const EngineConfig& c, const ir::GuestDesc& g, AddressSpace& 
     const std::string path = fmt::format("/tmp/perf-{}.map", getpid());
     perf_file = std::fopen(path.c_str(), "w");
   }
+  if (!config.cache_file.empty()) open_store();
 }
 
 Engine::Impl::~Impl() {
@@ -98,16 +102,23 @@ TranslatedBlock* Engine::Impl::block_at(HostAddr code) {
   return code - block->code < block->code_bytes ? block : nullptr;
 }
 
+// Protect first: a write by another thread after this point faults and waits for the lock we hold.
+bool Engine::Impl::watch_page(CodePage& page, GuestAddr at) {
+  if (page.watched || page.checked) return false;
+  memory.protect_code(at);
+  return page.watched = true;
+}
+
 TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   const double start = config.stats ? now() : 0;
-  // Protect first: a write by another thread after this point faults and waits for the lock we hold.
-  const auto watch = [&](CodePage& page, GuestAddr at) {
-    if (page.watched || page.checked) return false;
-    memory.protect_code(at);
-    return page.watched = true;
-  };
+  if (store != nullptr && breakpoints.empty()) {
+    if (TranslatedBlock* block = load_stored(pc, mode)) {
+      if (config.stats) stats.translate_seconds += now() - start;
+      return block;
+    }
+  }
   const GuestAddr first_page = align_down(pc, 4096);
-  watch(pages[first_page], first_page);
+  watch_page(pages[first_page], first_page);
   CodeSnapshot code(memory, pc);
   lift(code, pc, mode, config.max_block_insns, masks_addresses, scratch);
   if (threads.size() > 1 && guest.coherent_icache && !code.same_again()) {  // being written: not half of it
@@ -117,7 +128,7 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   bool checked = pages[first_page].checked;
   const GuestAddr last_page = align_down(pc + std::max(scratch.guest_bytes, 1u) - 1, 4096);
   if (last_page != first_page) {
-    if (watch(pages[last_page], last_page)) {  // an instruction across two pages: what was read of the second one does not count
+    if (watch_page(pages[last_page], last_page)) {  // an instruction across two pages: what was read of the second one does not count
       code.clear();
       lift(code, pc, mode, config.max_block_insns, masks_addresses, scratch);
     }
@@ -156,7 +167,7 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
   block->trap = trap;
   block->queued = trap;  // never the entry of a region
   block->max_insns = max_insns;
-  block->bytes = code.taken();
+  block->bytes = code.taken(block->guest_bytes + kLongestInsn);
   if (config.tier == TierChoice::Interp) {
     block->ir = std::make_unique<ir::Block>(scratch);
     code_blocks[0].push_back(block);
@@ -170,9 +181,6 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
     }
     Tier1Code code = stitch(scratch, guest, tier1_options(*block), false);
     std::memcpy(cache.writable(block->code), code.bytes.data(), code.bytes.size());
-    cache.commit(block->code, code.bytes.size());
-    block->code_bytes = static_cast<u32>(code.bytes.size());
-    block->entry = block->code;
     for (std::size_t i = 0; i < code.exits.size() && i < 2; ++i) {
       ExitSite& site = block->exits[i];
       site.target = code.exits[i].target;
@@ -181,39 +189,49 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
       site.unchained = block->code + code.exits[i].stub_offset;
     }
     fallback_ops += code.fallback_ops;
-    std::lock_guard ranges(range_mutex);
-    code_blocks[cache.current()].push_back(block);
+    place(*block, code.bytes.size());
+    if (saves_blocks && breakpoints.empty()) keep_for_store(*block, code, scratch);
   }
-  // Loops and functions ask for a region first; a block in their midst only when it runs much oftener and none has covered it.
-  const ir::Inst& exit = scratch.insts.back();
+  publish(block, end_of(scratch), checked ? std::max(pages[first_page].demotions, pages[last_page].demotions) : 0);
+  if (config.stats) stats.translate_seconds += now() - start;
+  log_block(*block, scratch, keep_lifted ? &scratch_lifted : nullptr);
+  return block;
+}
+
+// The block's code stands at block.code.
+void Engine::Impl::place(TranslatedBlock& block, std::size_t bytes) {
+  cache.commit(block.code, bytes);
+  block.code_bytes = static_cast<u32>(bytes);
+  block.entry = block.code;
+  std::lock_guard ranges(range_mutex);
+  code_blocks[cache.current()].push_back(&block);
+}
+
+// Loops and functions ask for a region first; a block in their midst only when it runs much oftener and none has covered it.
+void Engine::Impl::publish(TranslatedBlock* block, BlockEnd end, u32 patience_shift) {
   const auto mark_head = [&](GuestAddr target, bool call) {
-    if (!call && target > pc) return;
-    if (target == pc) block->head = true;
-    TranslatedBlock* other = find(target, mode);
+    if (!call && target > block->pc) return;
+    if (target == block->pc) block->head = true;
+    TranslatedBlock* other = find(target, block->mode);
     if (other == nullptr) future_heads.insert(target);
     else if (!other->head) {
       other->head = true;
       if (other->counter > config.hot_threshold && !other->queued && !other->checked) arm(*other, config.hot_threshold);
     }
   };
-  if (exit.op == ir::Op::exit_jump_ || exit.op == ir::Op::exit_branch_) {
-    mark_head(exit.imm, exit.op == ir::Op::exit_jump_ && static_cast<ir::ExitHint>(exit.lane) == ir::ExitHint::Call);
-    if (exit.op == ir::Op::exit_branch_) mark_head(exit.imm2, false);
-  }
-  block->head = block->head || future_heads.erase(pc) != 0;
+  if (end != BlockEnd::Other) mark_head(block->exits[0].target, end == BlockEnd::Call);
+  if (end == BlockEnd::Branch) mark_head(block->exits[1].target, false);
+  block->head = block->head || future_heads.erase(block->pc) != 0;
   u64 patience = block->head ? config.hot_threshold : u64{config.hot_threshold} * kInnerFactor;
-  if (checked) patience = u64{config.hot_threshold} << std::max(pages[first_page].demotions, pages[last_page].demotions);
-  if (trap) patience = kNever;
+  if (block->checked) patience = u64{config.hot_threshold} << patience_shift;
+  if (block->trap) patience = kNever;
   arm(*block, static_cast<u32>(std::min<u64>(patience, kNever)));
   blocks.insert(block);
-  for_each_page(pc, block->guest_bytes, [&](GuestAddr page) { pages[page].blocks.push_back(block); });
+  for_each_page(block->pc, block->guest_bytes, [&](GuestAddr page) { pages[page].blocks.push_back(block); });
   ++stats.blocks;
   stats.guest_insns += block->guest_insns;
   stats.code_bytes += block->code_bytes;
-  if (config.stats) stats.translate_seconds += now() - start;
-  if (perf_file != nullptr) map_symbol(block->code, block->code_bytes, "t1", pc);
-  log_block(*block, scratch, keep_lifted ? &scratch_lifted : nullptr);
-  return block;
+  if (perf_file != nullptr) map_symbol(block->code, block->code_bytes, "t1", block->pc);
 }
 
 void Engine::Impl::map_symbol(HostAddr address, std::size_t bytes, const char* kind, GuestAddr pc) {
@@ -470,6 +488,7 @@ void Engine::after_fork_parent() {
 
 void Engine::after_fork_child(CpuState* cpu) {
   ThreadRecord* self = thread_of(cpu);
+  impl_->unsaved_blocks = 0;  // the parent's
   std::erase_if(impl_->threads, [&](ThreadRecord* t) { return t != self; });
   if (impl_->compile_thread_running) {
     // The thread does not exist in the child; the object must forget it without joining.
@@ -485,6 +504,11 @@ void Engine::after_fork_child(CpuState* cpu) {
     _exit(1);
   }
   after_fork_parent();
+}
+
+bool Engine::save_blocks() {
+  std::unique_lock lock(impl_->mutex);
+  return impl_->save_blocks();
 }
 
 EngineStats Engine::stats() const { return impl_->stats; }

@@ -26,6 +26,9 @@ struct EngineConfig {
   u32 region_insns = 300;                // size limit of a region, guest instructions
   bool synchronous_tier2 = false;        // compile where the counter runs out, not in the background (--tier=2, tests)
   u32 max_block_insns = 64;
+  std::string cache_file;                // persistent cache of this program's blocks (see block_store.h); empty: none
+  std::string cache_key;                 // what, beside Kiln's build and these options, the blocks depend on or are sorted by
+  bool cache_write = false;              // save_blocks() brings the file up to date
   const Log* log = nullptr;              // required
 };
 
@@ -38,10 +41,13 @@ class AddressSpace : public ir::CodeSource {
   virtual void protect_code(GuestAddr page) = 0;
   /// The engine dropped all code of the page: give it back the guest's own rights.
   virtual void unprotect_code(GuestAddr page) = 0;
+  /// Is the page's code likely to be there again in the program's next run: does it come from a file?
+  virtual bool from_file(GuestAddr /*page*/) { return false; }
 };
 
 struct EngineStats {
   u64 blocks = 0, guest_insns = 0, code_bytes = 0, regions = 0, region_code_bytes = 0, invalidated = 0, dispatches = 0;
+  u64 stored_blocks = 0;  // of `blocks`: from the persistent cache
   double translate_seconds = 0, tier2_seconds = 0;
 };
 
@@ -97,6 +103,10 @@ class Engine {
   /// Around fork() in the parent: takes and releases the engine's locks so that the child finds them free.
   void before_fork();
   void after_fork_parent();
+
+  /// Writes the persistent cache's file if it is wanted and enough is new. To be called before the process ends or becomes another program. True if
+  /// a file was written.
+  bool save_blocks();
 
   EngineStats stats() const;
   std::string stats_text() const;

@@ -1,5 +1,6 @@
 // What translation reads: guest code as it was at one moment, for the lifter now and for lifting the same block once more later.
 #pragma once
+#include <algorithm>
 #include <vector>
 
 #include "ir/guest_desc.h"
@@ -12,8 +13,8 @@ class CodeSnapshot final : public ir::CodeSource {
  public:
   CodeSnapshot(ir::CodeSource& memory, GuestAddr start) : memory_(memory), start_(start) {}
   std::size_t fetch(GuestAddr pc, u8* out, std::size_t size) override;
-  /// The bytes from the start to the last one that anybody asked for.
-  std::vector<u8> taken() const { return {bytes_.begin(), bytes_.begin() + static_cast<std::ptrdiff_t>(asked_)}; }
+  /// The bytes from the start to the last one that anybody asked for, `most` at most.
+  std::vector<u8> taken(std::size_t most) const { return {bytes_.begin(), bytes_.begin() + static_cast<std::ptrdiff_t>(std::min(asked_, most))}; }
   const u8* data() const { return bytes_.data(); }
   /// Are the bytes that were asked for the same now?
   bool same_again();

@@ -1,5 +1,7 @@
 // What the engine must know of the host machine: entering generated code, its exits, stubs, ucontext. One file per host.
 #pragma once
+#include <string>
+
 #include "ir/cpu_state.h"
 
 namespace kiln::jit::host {
@@ -25,6 +27,9 @@ bool reachable(HostAddr field, HostAddr target);
 /// Atomically turns the 8-byte aligned 5-byte nop at a block's start into a jump, and back.
 void patch_entry_jump(u8* writable, HostAddr entry, HostAddr target);
 void patch_entry_nop(u8* writable);
+
+/// Says which processor this is, as far as generated code may depend on it.
+std::string processor_identity();
 
 /// The registers that hold cached values at a fault in tier-1 code.
 struct FaultRegisters {

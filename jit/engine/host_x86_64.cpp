@@ -1,3 +1,5 @@
+#include <cpuid.h>
+#include <fmt/format.h>
 #include <ucontext.h>
 
 #include <atomic>
@@ -55,6 +57,14 @@ void call_in_code(CpuState* state, void (*function)(CpuState*, const void*), con
 HostAddr leave_address() { return reinterpret_cast<HostAddr>(kiln_leave); }
 HostAddr fault_leave_address() { return reinterpret_cast<HostAddr>(kiln_fault_leave); }
 HostAddr lookup_miss_address() { return reinterpret_cast<HostAddr>(kiln_lookup_miss); }
+
+std::string processor_identity() {
+  unsigned a = 0, b = 0, c = 0, d = 0, signature = 0;
+  __get_cpuid(1, &signature, &b, &c, &d);
+  std::string text = fmt::format("x86-64 {:x} {:x} {:x}", signature, c & ~(1u << 27), d);
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) text += fmt::format(" {:x} {:x} {:x}", b, c, d);
+  return text;
+}
 
 namespace {
 

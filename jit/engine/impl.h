@@ -10,11 +10,13 @@
 #include <unordered_set>
 #include <vector>
 
+#include "jit/engine/block_store.h"
 #include "jit/engine/block_table.h"
 #include "jit/engine/code_cache.h"
 #include "jit/engine/engine.h"
 #include "jit/engine/guest_code.h"
 #include "jit/engine/host.h"
+#include "jit/engine/low_memory.h"
 #include "jit/llvm/tier2.h"
 #include "jit/stencil/tier1.h"
 
@@ -48,7 +50,19 @@ struct Region {
   bool dead = false;
 };
 
+/// What the persistent cache must know of a block that was made in this run.
+struct BlockOrigin {
+  std::vector<Tier1Relocation> relocations;
+  std::vector<const FallbackRecord*> fallbacks;
+  BlockEnd end = BlockEnd::Other;
+  GuestAddr return_to = 0;
+};
+
 struct TranslatedBlock {
+  // Generated code names blocks, their counters and exits by address.
+  static void* operator new(std::size_t size) { return low_allocate(size); }
+  static void operator delete(void* object, std::size_t size) { low_free(object, size); }
+
   GuestAddr pc = 0;
   u32 mode = 0;
   u32 guest_bytes = 0;
@@ -74,6 +88,7 @@ struct TranslatedBlock {
   Region* inside = nullptr;      // newest region that has this block inside it; may be dead
   bool rearmed = false;          // ran hot while (or before) a region covered it, and counts again
   std::unique_ptr<ir::Block> ir; // --tier=interp (optimised) and --self-check (as lifted)
+  std::unique_ptr<BlockOrigin> origin;  // null: came from the persistent cache, or is not for it
 };
 
 /// A guest page with code in it, or that had some.
@@ -132,6 +147,9 @@ struct Engine::Impl {
   void lift(ir::CodeSource& code, GuestAddr pc, u32 mode, unsigned max_insns, bool masked, ir::Block& out);
   void lift_again(const TranslatedBlock& block, ir::Block& out);
   Tier1Options tier1_options(TranslatedBlock& block) const;
+  bool watch_page(CodePage& page, GuestAddr at);
+  void place(TranslatedBlock& block, std::size_t bytes);
+  void publish(TranslatedBlock* block, BlockEnd end, u32 patience_shift = 0);
   void log_block(const TranslatedBlock& block, const ir::Block& ir, const ir::Block* lifted);
   void map_symbol(HostAddr address, std::size_t bytes, const char* kind, GuestAddr pc);
 
@@ -139,6 +157,13 @@ struct Engine::Impl {
   ir::ExitKind debug_step(ir::CpuState* cpu, ir::AccessObserver* observer);
   unsigned insns_to_breakpoint(const ir::Block& block) const;              // 0: none in it (but perhaps at its start)
   void make_trap(GuestAddr pc, u32 mode, ir::Block& out) const;
+
+  // persist.cpp; with mutex held
+  void open_store();
+  TranslatedBlock* load_stored(GuestAddr pc, u32 mode);
+  TranslatedBlock* load_one(GuestAddr pc, u32 mode, GuestAddr& return_to);
+  void keep_for_store(TranslatedBlock& block, Tier1Code& code, const ir::Block& ir);
+  bool save_blocks();
 
   // chain.cpp; all with mutex held
   void link(ExitSite& site, TranslatedBlock& to);
@@ -192,6 +217,11 @@ struct Engine::Impl {
   GuestAddr fetch_fault = 0;   // why translate() gave none
   std::unordered_set<GuestAddr> breakpoints;  // a debugger's
 
+  std::unique_ptr<BlockStore> store;  // blocks of earlier runs; null: none
+  std::string store_key;               // empty: no persistent cache
+  bool saves_blocks = false;
+  u64 unsaved_blocks = 0;      // made in this process and fit for the store
+
   std::mutex range_mutex;
   std::vector<TranslatedBlock*> code_blocks[CodeCache::kGenerations];  // each ascending by address of tier-1 code
   std::map<HostAddr, Region*> code_regions;          // by start of region code
@@ -224,6 +254,13 @@ inline void arm(TranslatedBlock& block, u32 count) {
 }
 /// How often the block was entered through tier 1.
 inline u64 entries(const TranslatedBlock& block) { return block.counted + (block.armed - block.counter); }
+
+inline BlockEnd end_of(const ir::Block& block) {
+  const ir::Inst& exit = block.insts.back();
+  if (exit.op == ir::Op::exit_branch_) return BlockEnd::Branch;
+  if (exit.op != ir::Op::exit_jump_) return BlockEnd::Other;
+  return static_cast<ir::ExitHint>(exit.lane) == ir::ExitHint::Call ? BlockEnd::Call : BlockEnd::Jump;
+}
 
 /// Calls fn(page) for each page (one or two) of a piece of code.
 template <class Fn>

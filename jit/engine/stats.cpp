@@ -14,6 +14,8 @@ std::string Engine::stats_text() const {
   const auto line = [&](const char* name, const std::string& value) { out += fmt::format("  {:<34}{}\n", name, value); };
   out += "kiln: engine statistics\n";
   line("blocks translated", fmt::format("{} ({} guest instructions)", s.blocks, s.guest_insns));
+  if (!e.store_key.empty())
+    line("of these from the persistent cache", fmt::format("{} (the file holds {})", s.stored_blocks, e.store != nullptr ? e.store->size() : 0));
   if (s.translate_seconds > 0)
     line("translation", fmt::format("{:.1f} ms, {:.2f} M guest instructions/s", s.translate_seconds * 1e3,
                                     static_cast<double>(s.guest_insns) / s.translate_seconds / 1e6));

@@ -8,6 +8,7 @@
 // Invariant: stitch() is deterministic: the same Block and options give the same bytes, with recording on or off.
 #pragma once
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "ir/guest_desc.h"
@@ -59,11 +60,30 @@ struct RecoveryPoint {
   bool value_in_rax = false;
 };
 
+/// An instruction kept alive for generated code that calls ir::eval_pure on it; equal ones are shared, none is ever freed.
+struct FallbackRecord {
+  ir::Inst inst;
+  ir::Type types[4];
+};
+const FallbackRecord* keep_fallback(const ir::Inst& inst, const ir::Type* types);
+
+/// A field of the code that depends on this run of Kiln: on where the block's record and the code are. Addresses of Kiln's own functions
+/// are none: they belong to the build.
+struct Tier1Relocation {
+  enum class Kind : u8 { Leave, LookupMiss, Counter, BlockId, Exit0, Exit1, LastTarget, Fallback };
+  u32 offset;                      // of the field: Leave, LookupMiss rel32; Fallback 8 bytes; the others 4
+  Kind kind;
+  u8 index = 0;                    // Fallback: into Tier1Code::fallbacks
+};
+
 struct Tier1Code {
   std::vector<u8> bytes;
   std::vector<Tier1Exit> exits;
   std::vector<RecoveryPoint> recovery;  // only when recording
   u32 fallback_ops = 0;            // ops that went through the generic interpreter call
+  std::vector<Tier1Relocation> relocations;
+  std::vector<const FallbackRecord*> fallbacks;
+  bool relocatable = true;         // false: a field has a form that holds for this run's addresses only
 };
 
 /// Ids of x86-64 registers (ucontext's order is the caller's business) for IntRegister indices.
@@ -71,6 +91,11 @@ inline constexpr const char* kCachedRegisterNames[10] = {"r13", "r14", "r15", "r
 
 /// Stitches `block`. `record` fills Tier1Code::recovery.
 Tier1Code stitch(const ir::Block& block, const ir::GuestDesc& guest, const Tier1Options& options, bool record);
+
+/// Makes code that was stitched with other options (of the same shape, relocatable) fit these. Options' addresses must be such that the
+/// code would be relocatable again: ids, counter and last_target in the low 2 GiB, the runtime entries within rel32. False if they are not.
+bool relocate(std::span<u8> code, std::span<const Tier1Relocation> relocations, std::span<const FallbackRecord* const> fallbacks,
+              const Tier1Options& options);
 
 /// True if the host has what the stencils were compiled for (x86-64-v3); otherwise `why` says what is missing.
 bool host_supported(std::string& why);

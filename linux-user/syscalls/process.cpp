@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "linux-user/code_cache.h"
 #include "linux-user/debug_target.h"
 #include "linux-user/elf_loader.h"
 #include "linux-user/syscalls/syscall.h"
@@ -126,6 +127,7 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
       if (id && id->machine != kHostElfMachine) return -ENOEXEC;
       return host_exec(path, args, env);
     }
+    if (process.engine) save_translated_code(process);
     std::vector<std::string> kiln{"kiln"};
     kiln.insert(kiln.end(), process.options.handed_down.begin(), process.options.handed_down.end());
     if (guest_path != path) {  // AT_EXECFN: of a script its own name

@@ -87,7 +87,14 @@ void Stitcher::emit_fallback(const Inst& inst, const u8* args, const Type* types
     else if (types[i] == Type::I64) emit(id::slot_st + kIntRegs + args[i], offset);
     else emit(id::slot_st32z + args[i], offset);
   }
-  emit(id::call_thunk, reinterpret_cast<u64>(keep_fallback(inst, types)), reinterpret_cast<u64>(&kiln_fallback_thunk));
+  const FallbackRecord* record = keep_fallback(inst, types);
+  const bool few = code_.fallbacks.size() < 256;
+  code_.relocatable &= few;
+  if (few) {
+    code_.relocations.push_back({here() + hole_offset(id::call_thunk, stencil::Hole::Imm64), Kind::Fallback, static_cast<u8>(code_.fallbacks.size())});
+    code_.fallbacks.push_back(record);
+  }
+  emit(id::call_thunk, reinterpret_cast<u64>(record), reinterpret_cast<u64>(&kiln_fallback_thunk));
   const u32 from = offsetof(CpuState, helper_vargs);
   if (ir::is_float(inst.type)) emit(id::v_slot_ld_low + (inst.type == Type::F64 ? kVecRegs : 0) + result, from);
   else if (class_of(inst.type) == Vec) emit(id::v_slot_ld + result, from);

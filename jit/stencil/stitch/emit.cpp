@@ -101,15 +101,30 @@ u32 Stitcher::pool(const V128& value) {
   return static_cast<u32>(pool_.size() - 1);
 }
 
-void Stitcher::jump_to(HostAddr target) {
+// The block's code can be used in another run if the field has the form that it would have there too.
+void Stitcher::note_field(bool in_form, u32 offset, Kind kind) {
+  code_.relocatable &= in_form;
+  if (in_form) code_.relocations.push_back({offset, kind});
+}
+
+u32 Stitcher::hole_offset(u32 stencil, Hole hole) const {
+  const Record& r = kRecords[stencil];
+  for (unsigned i = 0; i < r.relocation_count; ++i)
+    if (stencil::kRelocations[r.relocations + i].hole == hole) return stencil::kRelocations[r.relocations + i].offset;
+  stitch_failure("internal error", "stencil without that hole");
+}
+
+void Stitcher::jump_to(HostAddr target, Kind kind) {
   const s64 distance = static_cast<s64>(target - (options_->code_address + here() + 5));
-  if (distance == static_cast<s32>(distance)) {
+  const bool near = distance == static_cast<s32>(distance);
+  if (near) {
     emit(id::jmp_taken);
     const s32 field = static_cast<s32>(distance);
     std::memcpy(begin_ + last_taken_, &field, 4);
   } else {
     emit(id::jmp_far, target);
   }
+  note_field(near, last_taken_, kind);
 }
 
 void Stitcher::store_imm(u32 offset, u64 value, bool is64) {
@@ -133,6 +148,38 @@ void Stitcher::load_imm(u8 reg, u64 value) {
   else if (value >> 32 == 0) emit(id::mov_i32 + reg, value);
   else if (fits32(value)) emit(id::mov_i32s + reg, value);
   else emit(id::mov_i64 + reg, value);
+}
+
+bool relocate(std::span<u8> code, std::span<const Tier1Relocation> relocations, std::span<const FallbackRecord* const> fallbacks,
+              const Tier1Options& options) {
+  for (const Tier1Relocation& x : relocations) {
+    using Kind = Tier1Relocation::Kind;
+    const bool wide = x.kind == Kind::Fallback;
+    if (x.offset > code.size() || code.size() - x.offset < (wide ? 8 : 4)) return false;
+    u64 value = 0;
+    switch (x.kind) {
+      case Kind::Leave: value = options.runtime.leave; break;
+      case Kind::LookupMiss: value = options.runtime.lookup_miss; break;
+      case Kind::Counter: value = reinterpret_cast<u64>(options.counter); break;
+      case Kind::BlockId: value = options.block_id; break;
+      case Kind::Exit0: value = options.exit_ids[0]; break;
+      case Kind::Exit1: value = options.exit_ids[1]; break;
+      case Kind::LastTarget: value = reinterpret_cast<u64>(options.last_target); break;
+      case Kind::Fallback:
+        if (x.index >= fallbacks.size()) return false;
+        value = reinterpret_cast<u64>(fallbacks[x.index]);
+        std::memcpy(code.data() + x.offset, &value, 8);
+        continue;
+    }
+    if (x.kind == Kind::Leave || x.kind == Kind::LookupMiss) {
+      value -= options.code_address + x.offset + 4;
+      if (!fits32(value)) return false;
+    } else if (value > 0x7fffffff) {
+      return false;
+    }
+    std::memcpy(code.data() + x.offset, &value, 4);
+  }
+  return true;
 }
 
 }  // namespace kiln::jit

@@ -126,8 +126,9 @@ void Stitcher::entry() {
   }
   if (options_->counter) {
     const u64 address = reinterpret_cast<u64>(options_->counter);
-    if (address <= 0x7fffffff) emit(id::count_near, address);
-    else emit(id::count_far, address);
+    const bool near = address <= 0x7fffffff;
+    note_field(near, here() + hole_offset(id::count_near, stencil::Hole::A32), Kind::Counter);
+    emit(near ? id::count_near : id::count_far, address);
     leaves_.push_back({last_taken_, ir::ExitKind::Hot, options_->block_id});
   }
 }
@@ -186,26 +187,29 @@ void Stitcher::exit_indirect(const Inst& inst) {
   flush();
   if (options_->last_target != nullptr && static_cast<ir::ExitHint>(inst.lane) != ir::ExitHint::Return) {
     const u64 place = reinterpret_cast<u64>(options_->last_target);
-    emit((fits32(place) ? id::note_near : id::note_far) + reg, place);
+    const bool near = place <= 0x7fffffff;
+    note_field(near, here() + hole_offset(id::note_near + reg, stencil::Hole::A32), Kind::LastTarget);
+    emit((near ? id::note_near : id::note_far) + reg, place);
   }
   emit(id::probe + reg);
   const u32 miss = last_taken_;
   bind_label(miss);
   emit(id::slot_st + kIntRegs + reg, offsetof(CpuState, pc));
-  jump_to(options_->runtime.lookup_miss);
+  jump_to(options_->runtime.lookup_miss, Kind::LookupMiss);
   done(inst.args[0]);
 }
 
 void Stitcher::exit_exception(const Inst& inst) {
   flush();
-  leave_stub(inst.imm, static_cast<ir::ExitKind>(inst.aux), inst.imm2, true);
+  leave_stub(inst.imm, static_cast<ir::ExitKind>(inst.aux), inst.imm2);
 }
 
-void Stitcher::leave_stub(u64 pc, ir::ExitKind kind, u64 value, bool store_value) {
+void Stitcher::leave_stub(u64 pc, ir::ExitKind kind, std::optional<u64> value, std::optional<Kind> field) {
   store_imm(offsetof(CpuState, pc), pc, true);
   store_imm(offsetof(CpuState, exit_kind), static_cast<u32>(kind), false);
-  if (store_value) store_imm(offsetof(CpuState, exit_value), value, true);
-  jump_to(options_->runtime.leave);
+  if (value) store_imm(offsetof(CpuState, exit_value), *value, true);
+  if (field) note_field(*value <= 0x7fffffff, here() - 4, *field);  // an address in the low 2 GiB is the store's last four bytes
+  jump_to(options_->runtime.leave, Kind::Leave);
 }
 
 /// Cold parts, then stubs of the exits, then constants.
@@ -221,7 +225,8 @@ void Stitcher::finish() {
   for (const Leave& leave : leaves_) {
     reserve();
     bind_label(leave.fixup);
-    leave_stub(block_->pc, leave.kind, leave.value, leave.kind == ir::ExitKind::Hot);
+    if (leave.kind == ir::ExitKind::Hot) leave_stub(block_->pc, leave.kind, leave.value, Kind::BlockId);
+    else leave_stub(block_->pc, leave.kind);
   }
   for (const Trap& t : traps_) {
     reserve();
@@ -238,7 +243,7 @@ void Stitcher::finish() {
     const u32 stub = here();
     bind_label(edge.fixup);
     code_.exits.push_back({edge.fixup, stub, edge.target});
-    leave_stub(edge.target, ir::ExitKind::Chain, options_->exit_ids[i], true);
+    leave_stub(edge.target, ir::ExitKind::Chain, options_->exit_ids[i], i == 0 ? Kind::Exit0 : Kind::Exit1);
   }
   if (!pool_.empty()) {
     while (here() % 16) *out_++ = 0xcc;

@@ -10,6 +10,7 @@
 #pragma once
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 #include <vector>
 
 #include "ir/flags.h"
@@ -119,7 +120,8 @@ class Stitcher {
   void exit_indirect(const Inst& inst);
   void exit_exception(const Inst& inst);
   void finish();
-  void leave_stub(u64 pc, ir::ExitKind kind, u64 value, bool store_value);
+  using Kind = Tier1Relocation::Kind;
+  void leave_stub(u64 pc, ir::ExitKind kind, std::optional<u64> value = {}, std::optional<Kind> field = {});
   void align_field(unsigned bytes_before);
   void exit_edge(u32 fixup, GuestAddr target);
 
@@ -133,7 +135,9 @@ class Stitcher {
   void bind_label(u32 fixup) { patch_rel32(fixup, here()); }
   void patch_rel32(u32 fixup, u32 target);
   u32 pool(const V128& value);
-  void jump_to(HostAddr target);
+  void jump_to(HostAddr target, Kind kind);
+  void note_field(bool in_form, u32 offset, Kind kind);
+  u32 hole_offset(u32 stencil, stencil::Hole hole) const;
   void store_imm(u32 offset, u64 value, bool is64);
   void load_imm(u8 reg, u64 value);
 
@@ -271,12 +275,6 @@ class Stitcher {
   Tier1Code code_;
 };
 
-/// An instruction kept alive for generated code that calls eval_pure on it; equal ones are shared.
-struct FallbackRecord {
-  Inst inst;
-  Type types[4];
-};
-const FallbackRecord* keep_fallback(const Inst& inst, const Type* types);
 extern "C" void kiln_fallback_thunk();
 
 [[noreturn]] void stitch_failure(const char* what, const char* name);
