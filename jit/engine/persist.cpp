@@ -102,6 +102,7 @@ TranslatedBlock* Engine::Impl::load_one(GuestAddr pc, u32 mode, GuestAddr& retur
   block->guest_bytes = stored.guest_bytes;
   block->guest_insns = stored.guest_insns;
   block->masked = stored.masked;
+  block->max_insns = config.max_block_insns;
   block->bytes = std::move(bytes);
   block->code = cache.reserve(stored.code.size());
   std::vector<const FallbackRecord*> fallbacks;

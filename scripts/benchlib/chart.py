@@ -2,7 +2,7 @@
 import html
 import math
 
-COLOURS = {"native": "#888888", "qemu": "#d95f02", "interp": "#bbbbbb", "tier1": "#66a61e", "tier2": "#1b9e77", "auto": "#1f4fb4"}
+COLOURS = {"native": "#888888", "qemu": "#d95f02", "interp": "#bbbbbb", "tier1": "#66a61e", "tier2": "#1b9e77", "auto": "#1f4fb4", "warm": "#6f9fe8"}
 SPARE = ["#7570b3", "#e7298a", "#a6761d"]
 
 

@@ -76,7 +76,7 @@ def native_i386(tree):
 
 
 def engine(name, kiln, tree, arch="arm64"):
-    """Engine by name: qemu interp tier1 tier2 auto, or NAME=COMMAND for anything else. `tree` may be None (static guests)."""
+    """Engine by name: qemu interp tier1 tier2 auto warm, or NAME=COMMAND for anything else. `tree` may be None (static guests)."""
     sysroot = ["-L", tree] if tree else []
     if "=" in name:
         label, command = name.split("=", 1)
@@ -84,14 +84,17 @@ def engine(name, kiln, tree, arch="arm64"):
     if name == "qemu":
         return Engine(name, [shutil.which(ARCHITECTURES[arch].qemu) or "/usr/bin/" + ARCHITECTURES[arch].qemu] + sysroot)
     tiers = {"interp": "interp", "tier1": "1", "tier2": "2", "auto": "auto"}
+    if name == "warm":  # auto, with the translated code of earlier runs
+        return Engine(name, [kiln, "--tier=auto", "--cache=rw"] + sysroot)
     if name not in tiers:
-        raise SystemExit(f"unknown engine '{name}' (have: native qemu interp tier1 tier2 auto NAME=COMMAND)")
-    return Engine(name, [kiln, f"--tier={tiers[name]}"] + sysroot)
+        raise SystemExit(f"unknown engine '{name}' (have: native qemu interp tier1 tier2 auto warm NAME=COMMAND)")
+    return Engine(name, [kiln, f"--tier={tiers[name]}", "--cache=off"] + sysroot)
 
 
 def environment():
     """The same small environment for every run: nothing of the caller's locale, Python or Git settings."""
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONHASHSEED": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "Kiln", "GIT_AUTHOR_EMAIL": "kiln@example.org",
+            "PYTHONHASHSEED": "0",
+            "KILN_CACHE_DIR": os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "kiln/bench/code"), "GIT_CONFIG_NOSYSTEM": "1", "GIT_AUTHOR_NAME": "Kiln", "GIT_AUTHOR_EMAIL": "kiln@example.org",
             "GIT_COMMITTER_NAME": "Kiln", "GIT_COMMITTER_EMAIL": "kiln@example.org", "GIT_AUTHOR_DATE": "1700000000 +0000",
             "GIT_COMMITTER_DATE": "1700000000 +0000", "PERL_HASH_SEED": "0"}
