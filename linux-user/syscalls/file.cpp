@@ -66,6 +66,7 @@ s64 sys_fcntl(Call& c) {
     case F_OFD_GETLK:
     case F_OFD_SETLK:
     case F_OFD_SETLKW:
+    case 17:  // F_GETOWNER_UIDS
     case F_GETOWN_EX:
     case F_SETOWN_EX:
     case 1035:

@@ -1,4 +1,5 @@
 // The system and the process's settings: uname, limits, prctl; clocks that are called often.
+#include <linux/kcmp.h>
 #include <linux/prctl.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -25,6 +26,12 @@ s64 sys_uname(Call& c) {
     std::strncpy(name.release, c.process.options.release.c_str(), sizeof name.release - 1);
   }
   return c.memory.write(c.a[0], name) ? 0 : -EFAULT;
+}
+
+s64 sys_kcmp(Call& c) {
+  // struct kcmp_epoll_slot is three words of 32 bits.
+  const bool slot = c.i(2) == KCMP_EPOLL_TFD;
+  return c.host(SYS_kcmp, c.a[0], c.a[1], c.a[2], c.a[3], slot ? Call::to_u64(c.in(4)) : c.a[4]);
 }
 
 s64 sys_clock_gettime(Call& c) {

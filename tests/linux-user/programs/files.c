@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/uio.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -61,6 +62,15 @@ int main(void) {
   struct epoll_event ready[4];
   CHECK(epoll_wait(epoll, ready, 4, 1000) == 2);
   CHECK(ready[0].events == EPOLLIN && (ready[0].data.u64 ^ ready[1].data.u64) == 2 && ready[0].data.u64 >> 32 == 0x12345678);
+
+  // Pointers that only some commands take. A kernel without checkpointing knows neither.
+  unsigned owners[2] = {7, 7};
+  CHECK(fcntl(events[0], 17 /* F_GETOWNER_UIDS */, owners) == 0 ? owners[0] == 0 && owners[1] == 0 : errno == EINVAL);
+  struct {
+    unsigned epoll, target, offset;
+  } slot = {epoll, events[1], 0};
+  const long same = syscall(SYS_kcmp, getpid(), getpid(), 7 /* KCMP_EPOLL_TFD */, events[1], &slot);
+  CHECK(same == 0 || (same == -1 && (errno == ENOSYS || errno == EOPNOTSUPP)));
 
   // A descriptor through a socket.
   int pair[2];
