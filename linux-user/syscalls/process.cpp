@@ -142,7 +142,10 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
     kiln.push_back("--");
     kiln.push_back(path);
     if (!args.empty()) kiln.insert(kiln.end(), args.begin() + 1, args.end());
-    const s64 r = kiln_exec(process, std::move(kiln), env);
+    s64 r = kiln_exec(process, std::move(kiln), env);
+    // No name for ourselves (a chroot without /proc, entered through binfmt_misc): options reach the program by the environment
+    // or not at all.
+    if (r == -ENOENT && process.invocation.binfmt) r = host_exec(path, args, env);
     if (debugged) process.debugger->keep();
     return r;
   }

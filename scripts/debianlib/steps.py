@@ -144,7 +144,7 @@ STEPS = [
          "src/lua -e 'local t={} for i=1,1e5 do t[i]=tostring(i*i) end assert(#table.concat(t)==930997 or print(#table.concat(t)))' && "
          "echo 'return 6*7' >x.lua && src/luac -o x.out x.lua && src/lua x.out && echo done", 900),
     Step("servers", "install", "apt-get install of the servers",
-         "set -e; apt-get install -y redis-server redis-tools postgresql postgresql-contrib nginx wrk stress-ng curl procps && "
+         "set -e; dpkg --configure -a; apt-get install -y redis-server redis-tools postgresql postgresql-contrib nginx wrk stress-ng curl procps && "
          "dpkg --audit && echo done", 3600, needed=True),
     Step("servers", "redis", "redis-server, redis-benchmark, a fork for bgsave", REDIS, 600),
     Step("servers", "postgres", "initdb, pgbench -c4 -T10, sums compared", POSTGRES, 900),
