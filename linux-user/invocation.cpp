@@ -51,7 +51,7 @@ void binfmt_arguments(const Invocation& invocation, int argc, char** argv, Optio
   options.execfn = invocation.execfn;
 }
 
-void show_arguments(u64 arg_start, u64 arg_end, u64 env_start, u64 env_end) {
+void show_program(const ShownProgram& program) {
   const int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
   if (fd < 0) return;
   char text[2048];
@@ -66,17 +66,17 @@ void show_arguments(u64 arg_start, u64 arg_end, u64 env_start, u64 env_end) {
   if (!next) return;
   for (next += 4; at < 52;) field[++at] = std::strtoull(next, &next, 10);
   prctl_mm_map map{};
-  map.start_code = field[26];
-  map.end_code = field[27];
+  map.start_code = program.code_start;
+  map.end_code = program.code_end;
   map.start_stack = field[28];
   map.start_data = field[45];
   map.end_data = field[46];
   map.start_brk = field[47];
   map.brk = reinterpret_cast<u64>(sbrk(0));
-  map.arg_start = arg_start;
-  map.arg_end = arg_end;
-  map.env_start = env_start;
-  map.env_end = env_end;
+  map.arg_start = program.arg_start;
+  map.arg_end = program.arg_end;
+  map.env_start = program.env_start;
+  map.env_end = program.env_end;
   map.exe_fd = static_cast<u32>(-1);
   prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0);
 }

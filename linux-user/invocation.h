@@ -25,9 +25,14 @@ Invocation read_invocation();
 /// Fills program, args, argv0 and execfn from a command line that binfmt_misc made (it has a program at least).
 void binfmt_arguments(const Invocation& invocation, int argc, char** argv, Options& options);
 
-/// Makes the kernel show these host addresses as this process's arguments and environment (/proc/PID/cmdline and environ: ps,
-/// pgrep -f, and programs that write a title over their arguments). Without effect where the kernel cannot do it.
-void show_arguments(u64 arg_start, u64 arg_end, u64 env_start, u64 env_end);
+/// Where the guest program's code, arguments and environment lie, as host addresses.
+struct ShownProgram {
+  u64 code_start, code_end, arg_start, arg_end, env_start, env_end;
+};
+/// Makes the kernel show them as this process's: /proc/PID/cmdline and environ (ps, pgrep -f, programs that write a title over
+/// their arguments), and stat's start of code, by which program_of() of another Kiln finds the program. Without effect where
+/// the kernel cannot do it.
+void show_program(const ShownProgram& program);
 
 /// Our own descriptors. They stand high, and for the guest they are not there: it cannot close them (as daemons close all they
 /// know nothing of) nor put others in their place.

@@ -146,7 +146,12 @@ int run(int argc, char** argv) {
 
   const ProgramImage& image = process.image;
   const auto host = [&process](GuestAddr a) { return reinterpret_cast<u64>(process.memory.pointer(a)); };
-  show_arguments(host(image.arg_start), host(image.arg_end), host(image.env_start), host(image.env_end));
+  show_program({.code_start = host(image.code_start),
+                .code_end = host(image.code_end),
+                .arg_start = host(image.arg_start),
+                .arg_end = host(image.arg_end),
+                .env_start = host(image.env_start),
+                .env_end = host(image.env_end)});
   // As Linux does: what was executed, be it a script.
   prctl(PR_SET_NAME, basename(options.execfn.value_or(program).c_str()));
 

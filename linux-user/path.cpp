@@ -9,6 +9,9 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <string_view>
 
 namespace kiln::user {
 namespace {
@@ -59,11 +62,37 @@ std::string own_proc_entry(const std::string& path) {
   return rest;
 }
 
+std::string program_of(const Process& process, const std::string& path) {
+  if (own_proc_entry(path) == "exe") return process.exe_path;
+  constexpr std::string_view kProc = "/proc/", kExe = "/exe";
+  if (!path.starts_with(kProc) || !path.ends_with(kExe) || path.size() <= kProc.size() + kExe.size()) return {};
+  const std::string pid = path.substr(kProc.size(), path.size() - kProc.size() - kExe.size());
+  if (pid.find_first_not_of("0123456789") != std::string::npos) return {};
+  // A process's program is the file mapped where its code begins; under Kiln that is the guest's (show_program()).
+  std::ifstream stat_file("/proc/" + pid + "/stat");
+  std::string line;
+  if (!std::getline(stat_file, line) || line.rfind(')') == std::string::npos) return {};
+  std::istringstream fields(line.substr(line.rfind(')') + 1));
+  std::string field;
+  for (int n = 3; n <= 26; ++n) fields >> field;
+  const u64 code = std::strtoull(field.c_str(), nullptr, 10);
+  if (code < kPageSize) return {};  // a thread of the kernel, or none of our business
+  std::ifstream maps("/proc/" + pid + "/maps");
+  while (std::getline(maps, line)) {
+    unsigned long start, end;
+    int name = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx %*s %*x %*s %*u %n", &start, &end, &name) < 2 || code < start || code >= end)
+      continue;
+    return name > 0 && line[static_cast<std::size_t>(name)] == '/' ? line.substr(static_cast<std::size_t>(name)) : "";
+  }
+  return {};
+}
+
 std::string resolve_path(const Process& process, const std::string& guest, Follow follow) {
   if (guest.empty() || guest[0] != '/') return guest;
   if (guest.compare(0, 6, "/proc/") == 0) {
-    if (own_proc_entry(guest) == "exe" && follow == Follow::Yes) return process.exe_path;
-    return guest;
+    const std::string program = follow == Follow::Yes ? program_of(process, guest) : std::string();
+    return program.empty() ? guest : program;
   }
   const std::string& root = process.options.sysroot;
   if (root.empty() || is_host_directory(guest)) return guest;

@@ -18,6 +18,9 @@ std::string guest_view(const Process& process, const std::string& host);
 /// For "/proc/self/X", "/proc/thread-self/X" and "/proc/<own pid>/X" the X, else empty.
 std::string own_proc_entry(const std::string& path);
 
+/// For "/proc/<self or pid>/exe": the host path of that process's program, of a guest's under Kiln, else empty.
+std::string program_of(const Process& process, const std::string& path);
+
 /// Opens a /proc file that must show the guest and not Kiln (maps, cmdline, auxv, …). -1: not such a file; else fd or -errno in
 /// `fd`.
 bool open_proc_file(Process& process, const std::string& path, int flags, int& fd);

@@ -90,8 +90,8 @@ s64 sys_readlinkat(Call& c) {
   std::string guest;
   if (const int r = c.path(1, guest); r < 0) return r;
   if (c.i(3) <= 0) return -EINVAL;
-  if (own_proc_entry(guest) == "exe") {
-    const std::string target = guest_view(c.process, c.process.exe_path);
+  if (const std::string program = program_of(c.process, guest); !program.empty()) {
+    const std::string target = guest_view(c.process, program);
     const std::size_t n = std::min<std::size_t>(target.size(), c.a[3]);
     return c.memory.write(c.a[2], target.data(), n) ? static_cast<s64>(n) : -EFAULT;
   }

@@ -110,6 +110,8 @@ int main(int argc, char** argv) {
   }
   close(gate[0]);
   const char* const wanted[] = {"a-name\0title\0argument", "a-name\0TITLE\0argument"};
+  char program[64], target[4096] = "", linked[4096] = "";
+  struct stat by_name, by_link;
   for (int n = 0; n < 2; ++n) {
     char name[64], shown[64] = "";
     snprintf(name, sizeof name, "/proc/%d/cmdline", pid);
@@ -120,6 +122,11 @@ int main(int argc, char** argv) {
       close(other);
     }
     CHECK(!memcmp(shown, wanted[n], sizeof "a-name\0title\0argument"));
+    // start-stop-daemon finds the processes of a program this way.
+    snprintf(program, sizeof program, "/proc/%d/exe", pid);
+    CHECK(readlink(program, target, sizeof target - 1) > 0 && readlink("/proc/self/exe", linked, sizeof linked - 1) > 0);
+    CHECK(!strcmp(target, linked));
+    CHECK(stat(program, &by_link) == 0 && stat(self, &by_name) == 0 && by_link.st_ino == by_name.st_ino);
     CHECK(write(gate[1], "x", 1) == 1);
   }
   CHECK(waitpid(pid, &status, 0) == pid && status == 0);
