@@ -10,7 +10,7 @@
 #include <set>
 #include <vector>
 
-#include "debugger/server.h"
+#include "jit/debugger/server.h"
 #include "linux-user/process.h"
 
 namespace kiln::user {

@@ -1,6 +1,6 @@
 // DebugTarget's record of a guest thread; guarded by its mutex, but for what only the thread itself uses.
 #pragma once
-#include "debugger/target.h"
+#include "jit/debugger/target.h"
 #include "linux-user/process.h"
 
 namespace kiln::user {

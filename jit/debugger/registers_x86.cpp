@@ -1,7 +1,7 @@
 // i386 and x86-64: org.gnu.gdb.i386.core, .sse, .avx, .linux and .segments (gdb manual, "i386 Features").
 #include <cstring>
 
-#include "debugger/registers.h"
+#include "jit/debugger/registers.h"
 #include "frontends/x86/user_segments.h"
 #include "frontends/x86/x86.h"
 

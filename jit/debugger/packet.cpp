@@ -1,4 +1,4 @@
-#include "debugger/packet.h"
+#include "jit/debugger/packet.h"
 
 #include <poll.h>
 #include <sys/socket.h>

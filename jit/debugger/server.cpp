@@ -1,4 +1,4 @@
-#include "debugger/server.h"
+#include "jit/debugger/server.h"
 
 #include <arpa/inet.h>
 #include <netdb.h>

@@ -1,7 +1,7 @@
 // Resuming, and what is told when things stop.
 #include <csignal>
 
-#include "debugger/server.h"
+#include "jit/debugger/server.h"
 
 namespace kiln::debugger {
 namespace {

@@ -1,7 +1,7 @@
 // AArch64: org.gnu.gdb.aarch64.core, .fpu and .tls (gdb manual, "AArch64 Features").
 #include <cstring>
 
-#include "debugger/registers.h"
+#include "jit/debugger/registers.h"
 #include "frontends/arm/aarch64.h"
 
 namespace kiln::debugger {

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "debugger/target.h"
+#include "jit/debugger/target.h"
 
 namespace kiln::debugger {
 

@@ -1,4 +1,4 @@
-#include "debugger/registers.h"
+#include "jit/debugger/registers.h"
 
 #include <cstring>
 

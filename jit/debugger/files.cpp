@@ -1,4 +1,4 @@
-#include "debugger/files.h"
+#include "jit/debugger/files.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "debugger/packet.h"
+#include "jit/debugger/packet.h"
 
 namespace kiln::debugger {
 namespace {

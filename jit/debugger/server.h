@@ -4,10 +4,10 @@
 #include <csignal>
 #include <string_view>
 
-#include "debugger/files.h"
-#include "debugger/packet.h"
-#include "debugger/registers.h"
-#include "debugger/target.h"
+#include "jit/debugger/files.h"
+#include "jit/debugger/packet.h"
+#include "jit/debugger/registers.h"
+#include "jit/debugger/target.h"
 #include "ir/support/result.h"
 
 namespace kiln::debugger {
