@@ -26,7 +26,8 @@ std::string directory_name() {
   };
   if (const std::string own = variable("KILN_CACHE_DIR"); !own.empty()) return own;
   if (const std::string xdg = variable("XDG_CACHE_HOME"); !xdg.empty()) return xdg + "/kiln/code";
-  if (const std::string home = variable("HOME"); !home.empty()) return home + "/.cache/kiln/code";
+  // No home directory, no cache: system users of Debian have /nonexistent.
+  if (const std::string home = variable("HOME"); !home.empty() && access(home.c_str(), W_OK) == 0) return home + "/.cache/kiln/code";
   return {};
 }
 
