@@ -167,6 +167,7 @@ void Engine::Impl::resume_world() {
 
 void Engine::Impl::evict_next_generation(ThreadRecord* self, std::unique_lock<std::mutex>& lock) {
   stop_world(self, lock);
+  if (self != nullptr && cache.reserve(64 << 10) != 0) return resume_world();  // another thread made room while this one waited
   for (ThreadRecord* thread : threads) recover(*thread);
   const unsigned victim = cache.following();
   std::vector<TranslatedBlock*> old_blocks;

@@ -279,11 +279,12 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
       if (epoch != evictions) pending = nullptr, hot = nullptr;
       if (hot != nullptr) request_tier2(std::exchange(hot, nullptr), lock);
       block = find(cpu->pc, cpu->mode);
+      if (block == nullptr && cache.reserve(64 << 10) == 0) {
+        evict_next_generation(&thread, lock);
+        pending = nullptr;
+        block = find(cpu->pc, cpu->mode);  // others had the lock meanwhile
+      }
       if (block == nullptr) {
-        if (cache.reserve(64 << 10) == 0) {
-          evict_next_generation(&thread, lock);
-          pending = nullptr;
-        }
         block = translate(cpu->pc, cpu->mode);
         if (block == nullptr) {
           if (cannot_fetch(cpu, fetch_fault) != ExitKind::None) return exit_kind(cpu);

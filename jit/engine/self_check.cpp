@@ -102,10 +102,11 @@ ExitKind Engine::Impl::run_self_check(CpuState* cpu) {
     {
       std::unique_lock lock(mutex);
       block = find(cpu->pc, cpu->mode);
-      if (block == nullptr) {
-        if (cache.reserve(64 << 10) == 0) evict_next_generation(&thread, lock);
-        block = translate(cpu->pc, cpu->mode);
+      if (block == nullptr && cache.reserve(64 << 10) == 0) {
+        evict_next_generation(&thread, lock);
+        block = find(cpu->pc, cpu->mode);
       }
+      if (block == nullptr) block = translate(cpu->pc, cpu->mode);
       if (block == nullptr) {
         if (cannot_fetch(cpu, fetch_fault) != ExitKind::None) return static_cast<ExitKind>(cpu->exit_kind);
         continue;
