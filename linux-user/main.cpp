@@ -19,6 +19,7 @@
 #include "linux-user/host_x86_64.h"
 #include "linux-user/path.h"
 #include "linux-user/signals.h"
+#include "linux-user/syscalls/seccomp.h"
 
 extern char** environ;
 
@@ -52,6 +53,33 @@ std::vector<std::string> guest_environment(const Options& options) {
     env.push_back(entry);
   }
   return env;
+}
+
+/// The limits that are the guest's: ours are raised as far as they may be.
+void take_limits(Process& process) {
+  const std::pair<int, u64*> limits[] = {
+      {RLIMIT_CORE, process.core_limit}, {RLIMIT_AS, process.space_limit}, {RLIMIT_DATA, process.data_limit}};
+  unsigned handed = 0;
+  for (const auto& [resource, guest] : limits) {
+    rlimit own{};
+    if (getrlimit(static_cast<__rlimit_resource>(resource), &own) != 0) continue;
+    guest[0] = own.rlim_cur;
+    guest[1] = own.rlim_max;
+    if (process.options.limits.size() == 2 * std::size(limits)) {
+      guest[0] = process.options.limits[handed];
+      guest[1] = process.options.limits[handed + 1];
+    }
+    handed += 2;
+    if (resource == RLIMIT_CORE) {
+      own.rlim_cur = 0;
+      setrlimit(RLIMIT_CORE, &own);
+    } else if (own.rlim_cur != RLIM_INFINITY) {
+      const rlimit all{RLIM_INFINITY, RLIM_INFINITY};
+      own.rlim_cur = own.rlim_max;
+      if (setrlimit(static_cast<__rlimit_resource>(resource), &all) != 0)
+        setrlimit(static_cast<__rlimit_resource>(resource), &own);
+    }
+  }
 }
 
 /// The program's absolute path, for /proc/self/exe. One that only the kernel could open (flag O) has its name at its
@@ -92,13 +120,10 @@ int run(int argc, char** argv) {
   process.own.executable = open_own_executable(invocation, options.self_fd);
   if (log_file != stderr) process.own.log = fileno(log_file);
 
-  rlimit core{};
-  if (getrlimit(RLIMIT_CORE, &core) == 0) {
-    process.core_limit[0] = core.rlim_cur;
-    process.core_limit[1] = core.rlim_max;
-    core.rlim_cur = 0;
-    setrlimit(RLIMIT_CORE, &core);
-  }
+  if (options.seccomp_descriptor != 0 && !load_seccomp(leader, static_cast<int>(options.seccomp_descriptor)))
+    return fail("--seccomp: no filters there");
+
+  take_limits(process);
 
   const std::string& program = options.program;
   std::vector<std::string> args{options.argv0.value_or(program)};
@@ -154,6 +179,7 @@ int run(int argc, char** argv) {
                 .env_end = host(image.env_end)});
   // As Linux does: what was executed, be it a script.
   prctl(PR_SET_NAME, basename(options.execfn.value_or(program).c_str()));
+  process.memory.set_limits(process.space_limit[0], process.data_limit[0]);
 
   process.abi->start(leader.cpu, process.image.start, process.image.stack_start);
   set_guest_base(process.memory.base());

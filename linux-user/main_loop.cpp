@@ -93,7 +93,7 @@ void exit_process(Process& process, int status) {
   if (Thread* thread = current_thread()) release_robust_mutexes(*thread);
   block_all_signals();
   save_translated_code(process);
-  if (process.options.engine.stats) process.log.write(process.engine->stats_text());
+  if (process.options.engine.stats) process.log.write(process.engine->stats_text() + ledger_text());
   if (process.debugger) process.debugger->process_exits(status);
   std::fflush(nullptr);
   raw_syscall(SYS_exit_group, static_cast<u64>(status));

@@ -27,6 +27,8 @@ int host_prot(u32 prot) {
 
 }  // namespace
 
+int MemoryMap::host_rights(u32 prot) { return host_prot(prot); }
+
 Result<void> MemoryMap::reserve(unsigned max_bits) {
   // A limit on address space (ulimit -v) or five-level paging tricks may forbid the big one.
   for (unsigned bits = max_bits; bits >= 32; --bits) {
@@ -195,6 +197,7 @@ s64 MemoryMap::map_locked(GuestAddr address, u64 length, u32 prot, u32 flags, in
       if (address == 0) return -ENOMEM;
     }
   }
+  if (exceeds_limits(address, length, prot, (flags & MAP_TYPE) != MAP_PRIVATE)) return -ENOMEM;
   const int host_flags = static_cast<int>((flags & ~u32{MAP_FIXED_NOREPLACE | MAP_GROWSDOWN | MAP_32BIT}) | MAP_FIXED);
   void* p = mmap(host(address), length, host_prot(prot), host_flags, fd, static_cast<off_t>(offset));
   if (p == MAP_FAILED) return -errno;
@@ -207,6 +210,11 @@ s64 MemoryMap::map_locked(GuestAddr address, u64 length, u32 prot, u32 flags, in
     drop_code_of_file(area, address, stale);
   }
   insert_area(address, area);
+  if (!lock_new(address, length, prot)) {
+    erase_areas(address, address + length);
+    reserve_hole(address, length);
+    return -EAGAIN;
+  }
   return static_cast<s64>(address);
 }
 
@@ -333,6 +341,7 @@ s64 MemoryMap::remap_locked(GuestAddr old_address, u64 old_length, u64 new_lengt
       return static_cast<s64>(old_address);
     }
     const GuestAddr new_end = old_address + new_length;
+    if (exceeds_limits(old_end, new_length - old_length, area.prot, area.shared)) return -ENOMEM;
     if (in_range(old_address, new_length) && free_range(old_end, new_end)) {
       forget_code(old_address, old_end);
       munmap(host(old_end), new_end - old_end);

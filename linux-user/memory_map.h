@@ -60,6 +60,16 @@ class MemoryMap final : public jit::AddressSpace {
   s64 unmap(GuestAddr address, u64 length);
   s64 protect(GuestAddr address, u64 length, u32 prot);
   s64 remap(GuestAddr old_address, u64 old_length, u64 new_length, u32 flags, GuestAddr new_address);
+  /// remap_file_pages(): other pages of the same shared file.
+  s64 remap_file(GuestAddr address, u64 length, u64 page_offset, u32 flags);
+  /// madvise(): the pieces of the range that are mapped, as Linux does; -ENOMEM if there are holes.
+  s64 advise(GuestAddr address, u64 length, int advice);
+  /// mlockall() and munlockall(): MCL_* flags, 0 unlocks.
+  s64 lock_all(u32 flags);
+  void forget_locks() { lock_future_ = 0; }  // in the child of a fork
+  u64 mapped_bytes();
+  /// RLIMIT_AS and RLIMIT_DATA of the guest; ours stay as they are, Kiln's own memory does not count.
+  void set_limits(u64 address_space, u64 data);
   GuestAddr brk(GuestAddr address);
   void set_brk(GuestAddr address) { brk_start_ = brk_ = address; }
   GuestAddr brk_start() const { return brk_start_; }
@@ -152,7 +162,13 @@ class MemoryMap final : public jit::AddressSpace {
     for (const auto& [start, length] : stale) invalidate(start, length);
   }
 
+  bool exceeds_limits(GuestAddr start, u64 length, u32 prot, bool shared) const;
+  bool lock_new(GuestAddr start, u64 length, u32 prot) const;
+  static int host_rights(u32 prot);
+
   std::mutex mutex_;
+  u32 lock_future_ = 0;  // MCL_FUTURE, MCL_ONFAULT
+  u64 limit_space_ = ~u64{0}, limit_data_ = ~u64{0};
   HostAddr base_ = 0;
   GuestAddr limit_ = 0;
   GuestAddr mmap_base_ = 0;

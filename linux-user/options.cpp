@@ -144,6 +144,16 @@ constexpr Option kOptions[] = {
     {"0", "ARGV0", "ARGV0", false, "the guest's argv[0]", [](Parser& p, const std::string& v) { p.o.argv0 = v; }},
     {"execfn", "NAME", nullptr, false, nullptr, [](Parser& p, const std::string& v) { p.o.execfn = v; }},
     {"self-fd", "FD", nullptr, false, nullptr, [](Parser& p, const std::string& v) { p.o.self_fd = std::atoi(v.c_str()); }},
+    {"seccomp", "FD", nullptr, false, nullptr,
+     [](Parser& p, const std::string& v) { p.number("--seccomp", v, p.o.seccomp_descriptor); }},
+    {"limits", "LIST", nullptr, false, nullptr,
+     [](Parser& p, const std::string& v) {
+       for (std::size_t at = 0; at < v.size();) {
+         const std::size_t comma = std::min(v.find(',', at), v.size());
+         p.o.limits.push_back(std::strtoull(v.substr(at, comma - at).c_str(), nullptr, 16));
+         at = comma + 1;
+       }
+     }},
     {"s", "SIZE", "STACK_SIZE", true, "size of the guest's stack",
      [](Parser& p, const std::string& v) { p.number("-s", v, p.o.stack_size); }},
     {"cpu", "MODEL", "CPU", true, "processor model (-cpu help)",

@@ -17,6 +17,8 @@ struct Options {
   std::optional<std::string> argv0;   // -0
   std::optional<std::string> execfn;  // --execfn: the name an execve() of the guest used (hidden)
   int self_fd = -1;                   // --self-fd: our executable, opened by the Kiln that executed us (hidden)
+  u64 seccomp_descriptor = 0;         // --seccomp: filters that an execve() of the guest kept (hidden); 0: none
+  std::vector<u64> limits;            // --limits: RLIMIT_CORE, _AS, _DATA of an execve()'s caller, soft and hard (hidden)
   std::string sysroot;                // -L; empty: none
   std::vector<std::string> set_env, unset_env;
   u64 stack_size = 0;   // -s; 0: the host's limit

@@ -20,6 +20,7 @@ namespace kiln::user {
 struct Process;
 class DebugTarget;
 struct DebugTask;
+struct SeccompFilter;  // syscalls/seccomp.h
 
 inline constexpr int kSignals = 64;
 constexpr u64 signal_bit(int signal) { return u64{1} << (signal - 1); }
@@ -67,6 +68,7 @@ struct Thread {
   GuestAddr clear_child_tid = 0;
   GuestAddr robust_list = 0;
   u64 robust_list_size = 0;
+  const SeccompFilter* seccomp = nullptr;  // the newest filter; another thread may set it, so read and written atomically
 };
 
 /// Where the program was put; what auxv and /proc/self need.
@@ -98,7 +100,9 @@ struct Process {
   std::string exe_path;   // host path of the program, absolute
   OwnDescriptors own;
   GuestAddr sigreturn_address = 0;
-  u64 core_limit[2] = {0, 0};  // the guest's RLIMIT_CORE; ours stays 0
+  // The guest's limits where they are not ours: RLIMIT_CORE (ours stays 0), RLIMIT_AS, RLIMIT_DATA (Kiln's memory does not count).
+  u64 core_limit[2] = {0, 0};
+  u64 space_limit[2] = {~u64{0}, ~u64{0}}, data_limit[2] = {~u64{0}, ~u64{0}};
 
   SignalTable signals;
 
@@ -136,5 +140,7 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
 
 /// One line for the user about something not supported, said once per process and name.
 void say_once(Process& process, const std::string& what);
+/// All that say_once() was told, with counts (--stats).
+std::string ledger_text();
 
 }  // namespace kiln::user

@@ -263,6 +263,8 @@ void raise_fault(Thread& thread, int signal, int code, GuestAddr address, u64 fa
   deliver(thread, info, fault_address, fault_flags, true);
 }
 
+void raise_info(Thread& thread, const u8* info) { deliver(thread, info, 0, 0, true); }
+
 s64 change_action(Thread& thread, int signal, const SignalAction* fresh, SignalAction* old) {
   if (signal < 1 || signal > kSignals) return -EINVAL;
   if (fresh && (signal == SIGKILL || signal == SIGSTOP)) return -EINVAL;
@@ -297,7 +299,7 @@ void die_by_signal(Thread& thread, int signal) {
   if (process.log.on(kLogInt)) {
     process.log.write("INT: killed by signal " + std::to_string(signal) + "\n" + process.engine->guest().dump(thread.cpu));
   }
-  if (process.options.engine.stats && !thread.vfork_child) process.log.write(process.engine->stats_text());
+  if (process.options.engine.stats && !thread.vfork_child) process.log.write(process.engine->stats_text() + ledger_text());
   host_sigaction(signal, 0, 0);
   host_sigprocmask(~signal_bit(signal));
   raw_syscall(SYS_tgkill, static_cast<u64>(raw_syscall(SYS_getpid)), static_cast<u64>(raw_syscall(SYS_gettid)),

@@ -19,6 +19,9 @@ void deliver_pending(Thread& thread);
 /// A synchronous signal from the instruction at pc. Kills the process if the guest has no handler for it.
 void raise_fault(Thread& thread, int signal, int code, GuestAddr address, u64 fault_address = 0, u32 fault_flags = 0);
 
+/// The same with a whole siginfo, the kernel's 64-bit layout (128 bytes).
+void raise_info(Thread& thread, const u8* info);
+
 /// rt_sigaction. Null pointers as the syscall allows.
 s64 change_action(Thread& thread, int signal, const SignalAction* fresh, SignalAction* old);
 

@@ -54,7 +54,7 @@ Engine::Impl::~Impl() {
     stopping = true;
     compile_wanted.notify_all();
   }
-  if (compile_thread.joinable()) compile_thread.join();
+  if (compile_thread_running) pthread_join(compile_thread, nullptr);
   if (perf_file != nullptr) std::fclose(perf_file);
   for (const auto& list : code_blocks)
     for (TranslatedBlock* block : list) delete block;
@@ -473,6 +473,19 @@ bool Engine::handle_fault(CpuState* cpu, const siginfo_t* info, void* ucontext, 
   return impl_->handle_fault(cpu, info, ucontext, fault_flags);
 }
 
+void Engine::end_compile_thread() {
+  Impl& e = *impl_;
+  std::unique_lock lock(e.mutex);
+  if (!e.compile_thread_running) return;
+  e.stopping = true;
+  e.compile_wanted.notify_all();
+  lock.unlock();
+  pthread_join(e.compile_thread, nullptr);
+  lock.lock();
+  e.stopping = false;
+  e.compile_thread_running = false;
+}
+
 void Engine::before_fork() {
   impl_->compiler_mutex.lock();
   impl_->mutex.lock();
@@ -492,8 +505,7 @@ void Engine::after_fork_child(CpuState* cpu) {
   impl_->unsaved_blocks = 0;  // the parent's
   std::erase_if(impl_->threads, [&](ThreadRecord* t) { return t != self; });
   if (impl_->compile_thread_running) {
-    // The thread does not exist in the child; the object must forget it without joining.
-    new (&impl_->compile_thread) std::thread;
+    // The thread does not exist in the child.
     new (&impl_->compile_wanted) std::condition_variable;
     impl_->compile_thread_running = false;
     impl_->compile_queue.clear();

@@ -107,6 +107,9 @@ class Engine {
   /// Writes the persistent cache's file if it is wanted and enough is new. To be called before the process ends or becomes another program. True if
   /// a file was written.
   bool save_blocks();
+  /// Ends the compile thread, waiting for what it compiles; it starts again when there is something to compile. For system calls that
+  /// only a process of one thread may make.
+  void end_compile_thread();
 
   EngineStats stats() const;
   std::string stats_text() const;

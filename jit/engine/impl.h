@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <pthread.h>
 #include <thread>
 #include <unordered_map>
 #include <unordered_set>
@@ -226,7 +227,7 @@ struct Engine::Impl {
   std::vector<TranslatedBlock*> code_blocks[CodeCache::kGenerations];  // each ascending by address of tier-1 code
   std::map<HostAddr, Region*> code_regions;          // by start of region code
 
-  std::thread compile_thread;
+  pthread_t compile_thread{};
   std::condition_variable compile_wanted;
   std::deque<TranslatedBlock*> compile_queue;
   RegionBuild* building = nullptr;

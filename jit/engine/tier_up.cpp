@@ -68,8 +68,13 @@ void Engine::Impl::start_compile_thread() {
   sigset_t all, old;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &old);
-  compile_thread_running = true;
-  compile_thread = std::thread([this] { compile_loop(); });
+  const auto main = [](void* impl) -> void* {
+    static_cast<Impl*>(impl)->compile_loop();
+    return nullptr;
+  };
+  // There may be none to be had: a limit, or a guest whose children are to live in another PID namespace. Tier 1 does without.
+  compile_thread_running = pthread_create(&compile_thread, nullptr, main, this) == 0;
+  if (!compile_thread_running) compile_queue.clear();
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
 }
 

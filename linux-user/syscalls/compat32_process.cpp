@@ -170,8 +170,8 @@ constexpr u32 kInfinity32 = 0xffffffff;
 
 s64 get_limit(Call& c, u32 infinity) {
   u64 value[2];
-  if (c.u(0) == RLIMIT_CORE) {
-    std::memcpy(value, c.process.core_limit, sizeof value);
+  if (const u64* own = guest_limit(c.process, c.u(0))) {
+    std::memcpy(value, own, sizeof value);
   } else {
     const s64 r = c.host(SYS_prlimit64, 0, c.u(0), nullptr, value);
     if (r < 0) return r;
@@ -193,12 +193,8 @@ s64 c32_setrlimit(Call& c) {
     if (!get_word(c, c.a[1] + 4 * k, word)) return -EFAULT;
     value[k] = word == kInfinity32 ? ~u64{0} : word;
   }
-  switch (c.u(0)) {
-    case RLIMIT_CORE: std::memcpy(c.process.core_limit, value, sizeof value); return 0;
-    case RLIMIT_AS:
-    case RLIMIT_DATA: return 0;  // would hit the translator, not the guest
-    default: return c.host(SYS_prlimit64, 0, c.u(0), value, nullptr);
-  }
+  if (guest_limit(c.process, c.u(0))) return set_guest_limit(c.process, c.u(0), value);
+  return c.host(SYS_prlimit64, 0, c.u(0), value, nullptr);
 }
 
 // --- the system

@@ -42,6 +42,12 @@ s64 sys_openat2(Call& c) {
 }
 
 s64 sys_open_by_handle_at(Call& c) { return c.host(SYS_open_by_handle_at, c.a[0], c.in(1), c.abi.open_flags_to_host(c.a[2])); }
+s64 sys_fanotify_init(Call& c) { return c.host(SYS_fanotify_init, c.a[0], c.abi.open_flags_to_host(c.a[1])); }
+s64 sys_fsconfig(Call& c) {
+  // FSCONFIG_SET_PATH and _PATH_EMPTY: the value is a path.
+  const bool path = c.u(1) == 3 || c.u(1) == 4;
+  return pass_by_letters(c, SYS_fsconfig, path ? "dxsPi" : "dxspi");
+}
 
 // --- descriptors: ours are none of the guest's ---------------------------------------------------------------------------
 s64 sys_dup2(Call& c) { return c.process.own.has(c.i(1)) ? -EBADF : c.host(SYS_dup2, c.a[0], c.a[1]); }
@@ -129,7 +135,7 @@ s64 sys_utimensat(Call& c) {
 
 // --- vectored I/O ----------------------------------------------------------------------------------------------------
 
-int read_iovec(Call& c, GuestAddr at, u64 count, std::vector<iovec>& out, bool kernel_writes) {
+int read_guest_iovec(Call& c, GuestAddr at, u64 count, std::vector<std::pair<GuestAddr, u64>>& out) {
   if (count > 1024) return -EINVAL;
   const std::size_t word = c.abi.guest->pointer_bits / 8;
   std::vector<u8> raw(2 * count * word);
@@ -141,9 +147,18 @@ int read_iovec(Call& c, GuestAddr at, u64 count, std::vector<iovec>& out, bool k
   };
   out.resize(count);
   for (std::size_t n = 0; n < count; ++n) {
-    const GuestAddr base = value(2 * n);
-    const u64 length = value(2 * n + 1);
-    if ((length >> (8 * word - 1)) & 1) return -EINVAL;
+    out[n] = {value(2 * n), value(2 * n + 1)};
+    if ((out[n].second >> (8 * word - 1)) & 1) return -EINVAL;
+  }
+  return 0;
+}
+
+int read_iovec(Call& c, GuestAddr at, u64 count, std::vector<iovec>& out, bool kernel_writes) {
+  std::vector<std::pair<GuestAddr, u64>> guest;
+  if (const int r = read_guest_iovec(c, at, count, guest); r < 0) return r;
+  out.resize(guest.size());
+  for (std::size_t n = 0; n < guest.size(); ++n) {
+    const auto [base, length] = guest[n];
     out[n] = {kernel_writes ? c.memory.out_pointer(base, length) : c.memory.pointer(base), length};
   }
   return 0;

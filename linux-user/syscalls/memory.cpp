@@ -1,5 +1,7 @@
 // Memory: mmap and its family, brk, SysV shared memory.
+#include <linux/capability.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
 
@@ -53,24 +55,55 @@ s64 sys_munlock(Call& c) {
   c.a[0] = page_down(c.a[0]);
   return over_range(c, SYS_munlock);
 }
-// Locking everything would lock Kiln's own memory and the whole reservation. The guest cannot tell.
-s64 sys_mlockall(Call& c) { return c.a[0] == 0 || (c.a[0] & ~u64{7}) ? -EINVAL : 0; }
-s64 sys_munlockall(Call&) { return 0; }
+// The host's mlockall would lock Kiln's own memory and the whole reservation: the guest's mappings are locked one by one.
+s64 sys_mlockall(Call& c) {
+  const u32 flags = c.u(0);
+  if (flags == 0 || flags == MCL_ONFAULT || (flags & ~u32{MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT})) return -EINVAL;
+  rlimit limit{};
+  getrlimit(RLIMIT_MEMLOCK, &limit);
+  if (!has_capability(CAP_IPC_LOCK)) {
+    if (limit.rlim_cur == 0) return -EPERM;
+    if ((flags & MCL_CURRENT) && c.memory.mapped_bytes() > limit.rlim_cur) return -ENOMEM;
+  }
+  return c.memory.lock_all(flags);
+}
+s64 sys_munlockall(Call& c) { return c.memory.lock_all(0); }
 s64 sys_mincore(Call& c) { return over_range(c, SYS_mincore, c.out(2, page_up(c.a[1]) / kPageSize)); }
 
 s64 sys_madvise(Call& c) {
-  switch (c.i(2)) {
-    case MADV_DONTNEED:
-    case MADV_FREE:
-    case MADV_REMOVE:
-      // The bytes change: code translated from them must go.
-      c.memory.prepare_write(c.a[0], c.a[1]);
-      break;
-    case MADV_HWPOISON:
-    case 101 /* MADV_SOFT_OFFLINE */: return -EPERM;
-    default: break;
+  const int advice = c.i(2);
+  if (advice == MADV_HWPOISON || advice == 101 /* MADV_SOFT_OFFLINE */) return -EPERM;
+  if (c.a[0] & (kPageSize - 1)) return -EINVAL;
+  const u64 length = page_up(c.a[1]);
+  if (length < c.a[1] || c.a[0] + length < c.a[0]) return -EINVAL;
+  // An advice that the host does not know is one that Linux does not know, range or not.
+  if (const s64 r = raw_syscall(SYS_madvise, c.memory.base(), 0, static_cast<u64>(advice)); r < 0) return r;
+  if (length == 0) return 0;
+  return c.memory.in_range(c.a[0], length) ? c.memory.advise(c.a[0], length, advice) : -ENOMEM;
+}
+
+s64 sys_remap_file_pages(Call& c) {
+  if (c.u(2) != 0) return -EINVAL;
+  return c.memory.remap_file(page_down(c.a[0]), page_down(c.a[1]), c.a[3], c.u(4));
+}
+
+s64 sys_set_mempolicy_home_node(Call& c) {
+  if (c.a[0] & (kPageSize - 1)) return -EINVAL;
+  return c.host(SYS_set_mempolicy_home_node, c.in(0), c.a[1], c.a[2], c.a[3]);
+}
+
+s64 sys_move_pages(Call& c) {
+  constexpr u64 kMostPages = 1 << 20;
+  if (c.a[1] > kMostPages) return -E2BIG;
+  const bool guest = is_kiln_process(c.i(0));
+  const unsigned word = c.abi.guest->pointer_bits / 8;
+  std::vector<u64> pages(c.a[1]);
+  for (u64 n = 0; n < c.a[1]; ++n) {
+    u64 page = 0;
+    if (!c.memory.read(c.a[2] + n * word, &page, word)) return -EFAULT;
+    pages[n] = guest ? Call::to_u64(c.memory.pointer(page)) : page;
   }
-  return over_range(c, SYS_madvise, c.a[2]);
+  return c.host(SYS_move_pages, c.a[0], pages.size(), pages.data(), c.in(3), c.out(4, c.a[1] * 4), c.a[5]);
 }
 
 s64 sys_mbind(Call& c) { return c.host(SYS_mbind, c.in(0), c.a[1], c.a[2], c.in(3), c.a[4], c.a[5]); }

@@ -1,15 +1,18 @@
 // Executing programs.
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
 #include "linux-user/code_cache.h"
 #include "linux-user/debug_target.h"
 #include "linux-user/elf_loader.h"
+#include "linux-user/syscalls/seccomp.h"
 #include "linux-user/syscalls/syscall.h"
 
 namespace kiln::user {
@@ -72,6 +75,32 @@ bool leave_to_kernel(const Process& process, const struct stat& program) {
          ((program.st_mode & S_ISGID) && (program.st_mode & S_IXGRP) && program.st_gid != getegid());
 }
 
+/// For a program that runs without Kiln: its limits are the host's. Kiln's own follow by --limits.
+s64 host_exec_limited(Process& process, const std::string& path, const std::vector<std::string>& args,
+                      const std::vector<std::string>& env) {
+  constexpr __rlimit_resource kOwn[] = {RLIMIT_CORE, RLIMIT_AS, RLIMIT_DATA};
+  rlimit before[std::size(kOwn)];
+  for (std::size_t n = 0; n < std::size(kOwn); ++n) {
+    getrlimit(kOwn[n], &before[n]);
+    const u64* guest = guest_limit(process, static_cast<u64>(kOwn[n]));
+    const rlimit limit{guest[0], guest[1]};
+    setrlimit(kOwn[n], &limit);
+  }
+  const s64 r = host_exec(path, args, env);
+  for (std::size_t n = 0; n < std::size(kOwn); ++n) setrlimit(kOwn[n], &before[n]);
+  return r;
+}
+
+std::string limits_option(const Process& process) {
+  std::string text;
+  for (const u64* limit : {process.core_limit, process.space_limit, process.data_limit}) {
+    char one[48];
+    std::snprintf(one, sizeof one, "%s%lx,%lx", text.empty() ? "" : ",", limit[0], limit[1]);
+    text += one;
+  }
+  return text;
+}
+
 }  // namespace
 
 s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::string> args,
@@ -88,8 +117,9 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
         r < 0)
       return r;
     char head[256] = {};
-    if (leave_to_kernel(process, st)) {
-      const s64 r = host_exec(path, args, env);
+    // Filters would be lost on the way through the kernel.
+    if (seccomp_mode(thread) == 0 && leave_to_kernel(process, st)) {
+      const s64 r = host_exec_limited(process, path, args, env);
       if (r != -ENOEXEC) return r;
     }
     const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -125,7 +155,11 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
                        guest_view(process, path) == path;
     if (!abi || hosts) {
       if (id && id->machine != kHostElfMachine) return -ENOEXEC;
-      return host_exec(path, args, env);
+      if (seccomp_mode(thread) != 0) {
+        say_once(process, "unimplemented: a program of the host under a guest's seccomp filters (" + path + ")");
+        return -EACCES;
+      }
+      return host_exec_limited(process, path, args, env);
     }
     if (process.engine) save_translated_code(process);
     std::vector<std::string> kiln{"kiln"};
@@ -137,6 +171,15 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
     const bool debugged = process.debugger && !thread.vfork_child;
     if (debugged)
       if (const std::string session = process.debugger->hand_over(); !session.empty()) kiln.push_back(session);
+    kiln.push_back("--limits");
+    kiln.push_back(limits_option(process));
+    const int filters = save_seccomp(thread);
+    if (filters >= 0) {
+      kiln.push_back("--seccomp");
+      kiln.push_back(std::to_string(filters));
+    } else if (filters != -ENOENT) {
+      return filters;
+    }
     kiln.push_back("-0");
     kiln.push_back(args.empty() ? std::string() : args[0]);
     kiln.push_back("--");
@@ -147,6 +190,7 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
     // or not at all.
     if (r == -ENOENT && process.invocation.binfmt) r = host_exec(path, args, env);
     if (debugged) process.debugger->keep();
+    if (filters >= 0) close(filters);
     return r;
   }
   return -ELOOP;

@@ -69,8 +69,23 @@ struct Call {
 /// PASS rows: arguments translated by the row's letters, same number of the host.
 s64 sys_pass(Call& call);
 
+/// The same for any host syscall and other letters (one of a call's many commands).
+s64 pass_by_letters(Call& call, long number, const char* letters);
+
 /// The guest's iovec array with host pointers. 0 or -errno.
 int read_iovec(Call& call, GuestAddr at, u64 count, std::vector<struct iovec>& out, bool kernel_writes);
+
+/// The same as the guest wrote it.
+int read_guest_iovec(Call& call, GuestAddr at, u64 count, std::vector<std::pair<GuestAddr, u64>>& out);
+
+/// True if the calling thread has the capability in its effective set.
+bool has_capability(unsigned capability);
+/// True for 0, ourselves and every other process that Kiln runs: addresses in it are guest addresses, at the same base as ours.
+bool is_kiln_process(int pid);
+
+/// {soft, hard} of a limit that is the guest's own and not Kiln's, or null.
+u64* guest_limit(Process& process, u64 resource);
+s64 set_guest_limit(Process& process, u64 resource, const u64 (&value)[2]);
 
 /// Rows by the numbers of the generic 64-bit table (arm64, riscv64) and of x86-64, or null.
 const SyscallRow* generic64_syscall(u64 number);

@@ -1,6 +1,8 @@
 // The system and the process's settings: uname, limits, prctl; clocks that are called often.
 #include <linux/kcmp.h>
+#include <linux/capability.h>
 #include <linux/prctl.h>
+#include <sched.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -10,6 +12,7 @@
 
 #include <cstring>
 
+#include "linux-user/syscalls/seccomp.h"
 #include "linux-user/syscalls/syscall.h"
 
 namespace kiln::user {
@@ -46,73 +49,181 @@ s64 sys_timer_create(Call& c) {
   return c.host(SYS_timer_create, c.a[0], c.in(1), c.out(2, 8));
 }
 
+bool has_capability(unsigned capability) {
+  __user_cap_header_struct head{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct caps[2] = {};
+  if (raw_syscall(SYS_capget, Call::to_u64(&head), Call::to_u64(caps)) < 0) return false;
+  return (caps[capability / 32].effective >> (capability % 32)) & 1;
+}
+
+s64 sys_personality(Call& c) {
+  // READ_IMPLIES_EXEC would make Kiln's own mappings executable for the host, and no guest's.
+  if (c.u(0) != 0xffffffff && (c.u(0) & READ_IMPLIES_EXEC))
+    say_once(c.process, "unimplemented personality READ_IMPLIES_EXEC: mappings get the rights that are asked for");
+  return c.host(SYS_personality, c.u(0) == 0xffffffff ? u64{0xffffffff} : c.a[0] & ~u64{READ_IMPLIES_EXEC});
+}
+
+// --- namespaces --------------------------------------------------------------------------------------------------------------
+
+namespace {
+/// Some namespaces are only for processes of one thread, and a guest's may be one, though Kiln's is not.
+template <class Fn>
+s64 as_single_thread(Call& c, bool needed, Fn&& call) {
+  constexpr int kTries = 200;  // a joined thread is still counted for an instant
+  bool alone = needed;
+  if (alone) {
+    std::lock_guard guard(c.process.threads_mutex);
+    alone = c.process.threads.size() == 1;
+  }
+  if (alone) c.process.engine->end_compile_thread();
+  s64 r = call();
+  for (int n = 0; alone && r == -EINVAL && n < kTries; ++n) {
+    const timespec pause{0, 100000};
+    raw_syscall(SYS_nanosleep, Call::to_u64(&pause), 0);
+    r = call();
+  }
+  return r;
+}
+}  // namespace
+
+s64 sys_unshare(Call& c) {
+  constexpr u64 kAlone = CLONE_NEWUSER | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM;
+  return as_single_thread(c, (c.a[0] & kAlone) != 0, [&] { return c.host(SYS_unshare, c.a[0]); });
+}
+s64 sys_setns(Call& c) {
+  // The type may be left to the descriptor.
+  const bool may_need = c.u(1) == 0 || (c.u(1) & (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWTIME)) != 0;
+  return as_single_thread(c, may_need, [&] { return c.host(SYS_setns, c.a[0], c.a[1]); });
+}
+
 // --- limits ----------------------------------------------------------------------------------------------------------
+
+u64* guest_limit(Process& process, u64 resource) {
+  switch (resource) {
+    case RLIMIT_CORE: return process.core_limit;
+    case RLIMIT_AS: return process.space_limit;
+    case RLIMIT_DATA: return process.data_limit;
+    default: return nullptr;
+  }
+}
+
+s64 set_guest_limit(Process& process, u64 resource, const u64 (&value)[2]) {
+  u64* limit = guest_limit(process, resource);
+  if (value[0] > value[1]) return -EINVAL;
+  if (value[1] > limit[1] && !has_capability(CAP_SYS_RESOURCE)) return -EPERM;
+  limit[0] = value[0];
+  limit[1] = value[1];
+  process.memory.set_limits(process.space_limit[0], process.data_limit[0]);
+  return 0;
+}
 
 namespace {
 s64 limit(Call& c, u64 pid, u64 resource, GuestAddr fresh, GuestAddr old) {
   const bool self = pid == 0 || pid == static_cast<u64>(raw_syscall(SYS_getpid));
-  if (self && resource == RLIMIT_CORE) {  // ours is 0 whatever the guest wants: a core of Kiln helps nobody
-    u64 value[2];
-    if (fresh && !c.memory.read(fresh, value)) return -EFAULT;
-    if (old && !c.memory.write(old, c.process.core_limit)) return -EFAULT;
-    if (fresh) std::memcpy(c.process.core_limit, value, sizeof value);
-    return 0;
+  const u64* own = self ? guest_limit(c.process, resource) : nullptr;
+  if (!own) return c.host(SYS_prlimit64, pid, resource, c.memory.pointer(fresh), c.memory.out_pointer(old, 16));
+  u64 value[2];
+  const u64 before[2] = {own[0], own[1]};
+  if (fresh) {
+    if (!c.memory.read(fresh, value)) return -EFAULT;
+    if (const s64 r = set_guest_limit(c.process, resource, value); r < 0) return r;
   }
-  // Limits on address space and data would hit the translator, not the guest.
-  if (self && fresh && (resource == RLIMIT_AS || resource == RLIMIT_DATA || resource == RLIMIT_STACK)) {
-    if (old) {
-      const s64 r = raw_syscall(SYS_prlimit64, 0, resource, 0, reinterpret_cast<u64>(c.memory.out_pointer(old, 16)));
-      if (r < 0) return r;
-    }
-    if (resource != RLIMIT_STACK) return 0;
-    return raw_syscall(SYS_prlimit64, 0, resource, reinterpret_cast<u64>(c.memory.pointer(fresh)), 0);
-  }
-  return c.host(SYS_prlimit64, pid, resource, c.memory.pointer(fresh), c.memory.out_pointer(old, 16));
+  return old == 0 || c.memory.write(old, before) ? 0 : -EFAULT;
 }
 }  // namespace
 
-s64 sys_getrlimit(Call& c) { return limit(c, 0, c.a[0], 0, c.a[1]); }
-s64 sys_setrlimit(Call& c) { return limit(c, 0, c.a[0], c.a[1], 0); }
+s64 sys_getrlimit(Call& c) { return c.a[1] ? limit(c, 0, c.u(0), 0, c.a[1]) : -EFAULT; }
+s64 sys_setrlimit(Call& c) { return c.a[1] ? limit(c, 0, c.u(0), c.a[1], 0) : -EFAULT; }
 s64 sys_prlimit64(Call& c) { return limit(c, c.u(0), c.u(1), c.a[2], c.a[3]); }
 
 // --- prctl -----------------------------------------------------------------------------------------------------------
 
+namespace {
+
+struct Prctl {
+  int option;
+  const char* letters;  // of all arguments; null: this processor does not have it (EINVAL)
+};
+constexpr Prctl kPrctls[] = {
+    {PR_SET_PDEATHSIG, "ig"},
+    {PR_GET_PDEATHSIG, "iw"},
+    {PR_GET_DUMPABLE, "i"},
+    {PR_SET_DUMPABLE, "ix"},
+    {PR_GET_KEEPCAPS, "i"},
+    {PR_SET_KEEPCAPS, "ix"},
+    {PR_GET_TIMING, "i"},
+    {PR_SET_TIMING, "ix"},
+    {PR_SET_NAME, "ip"},
+    {PR_GET_NAME, "iw"},
+    {PR_CAPBSET_READ, "ix"},
+    {PR_CAPBSET_DROP, "ix"},
+    {PR_GET_SECUREBITS, "i"},
+    {PR_SET_SECUREBITS, "ix"},
+    {PR_SET_TIMERSLACK, "ix"},
+    {PR_GET_TIMERSLACK, "i"},
+    {PR_TASK_PERF_EVENTS_DISABLE, "i"},
+    {PR_TASK_PERF_EVENTS_ENABLE, "i"},
+    {PR_MCE_KILL, "ixxxx"},
+    {PR_MCE_KILL_GET, "ixxxx"},
+    {PR_SET_CHILD_SUBREAPER, "ix"},
+    {PR_GET_CHILD_SUBREAPER, "iw"},
+    {PR_SET_NO_NEW_PRIVS, "ixxxx"},
+    {PR_GET_NO_NEW_PRIVS, "ixxxx"},
+    {PR_SET_THP_DISABLE, "ixxxx"},
+    {PR_GET_THP_DISABLE, "ixxxx"},
+    {PR_CAP_AMBIENT, "ixxxx"},
+    {PR_GET_SPECULATION_CTRL, "ixxxx"},
+    {PR_SET_SPECULATION_CTRL, "ixxxx"},
+    {PR_SET_IO_FLUSHER, "ixxxx"},
+    {PR_GET_IO_FLUSHER, "ixxxx"},
+    {PR_SCHED_CORE, "ixixw"},
+    {PR_SET_PTRACER, "ix"},
+    {PR_GET_UNALIGN, nullptr},
+    {PR_SET_UNALIGN, nullptr},
+    {PR_GET_FPEMU, nullptr},
+    {PR_SET_FPEMU, nullptr},
+    {PR_GET_FPEXC, nullptr},
+    {PR_SET_FPEXC, nullptr},
+    {PR_GET_ENDIAN, nullptr},
+    {PR_SET_ENDIAN, nullptr},
+    {PR_MPX_ENABLE_MANAGEMENT, nullptr},
+    {PR_MPX_DISABLE_MANAGEMENT, nullptr},
+    {PR_SET_FP_MODE, nullptr},
+    {PR_GET_FP_MODE, nullptr},
+    {PR_SVE_SET_VL, nullptr},
+    {PR_SVE_GET_VL, nullptr},
+    {PR_PAC_RESET_KEYS, nullptr},
+    {PR_PAC_SET_ENABLED_KEYS, nullptr},
+    {PR_PAC_GET_ENABLED_KEYS, nullptr},
+    {PR_SET_TAGGED_ADDR_CTRL, nullptr},
+    {PR_GET_TAGGED_ADDR_CTRL, nullptr},
+    {63 /* PR_SME_SET_VL */, nullptr},
+    {64 /* PR_SME_GET_VL */, nullptr},
+};
+
+}  // namespace
+
 s64 sys_prctl(Call& c) {
-  switch (c.i(0)) {
-    case PR_SET_NAME: return c.host(SYS_prctl, c.a[0], c.in(1));
-    case PR_GET_NAME: return c.host(SYS_prctl, c.a[0], c.out(1, 16));
-    case PR_GET_PDEATHSIG:
-    case PR_GET_CHILD_SUBREAPER: return c.host(SYS_prctl, c.a[0], c.out(1, 4));
+  const int option = c.i(0);
+  switch (option) {
     case PR_GET_TID_ADDRESS: return c.memory.write(c.a[1], c.thread.clear_child_tid) ? 0 : -EFAULT;
-    case 0x53564d41 /* PR_SET_VMA */: return 0;  // names for /proc/self/maps only
-    case PR_SET_PDEATHSIG:
-    case PR_GET_DUMPABLE:
-    case PR_SET_DUMPABLE:
-    case PR_GET_KEEPCAPS:
-    case PR_SET_KEEPCAPS:
-    case PR_SET_CHILD_SUBREAPER:
-    case PR_GET_NO_NEW_PRIVS:
-    case PR_SET_NO_NEW_PRIVS:
-    case PR_CAPBSET_READ:
-    case PR_CAPBSET_DROP:
-    case PR_GET_SECUREBITS:
-    case PR_SET_SECUREBITS:
-    case PR_SET_TIMERSLACK:
-    case PR_GET_TIMERSLACK:
-    case PR_CAP_AMBIENT:
-    case PR_SET_PTRACER:
-    case PR_GET_THP_DISABLE:
-    case PR_SET_THP_DISABLE:
-    case PR_MCE_KILL:
-    case PR_MCE_KILL_GET: return c.host(SYS_prctl, c.a[0], c.a[1], c.a[2], c.a[3], c.a[4]);
-    case PR_GET_SECCOMP: return 0;
-    case PR_SVE_GET_VL:
-    case PR_SVE_SET_VL:
-    case PR_SET_TAGGED_ADDR_CTRL:
-    case PR_GET_TAGGED_ADDR_CTRL:
-    case PR_PAC_RESET_KEYS: return -EINVAL;  // features this processor does not have
-    default: say_once(c.process, "unimplemented prctl " + std::to_string(c.i(0))); return -EINVAL;
+    case PR_SET_VMA: return 0;  // names for /proc/self/maps only
+    case PR_GET_SECCOMP: return seccomp_mode(c.thread);
+    case PR_SET_SECCOMP:
+      return c.a[1] == 1 ? set_seccomp_strict(c) : c.a[1] == 2 ? add_seccomp_filter(c, c.a[2], 0) : -EINVAL;
+    case PR_GET_TSC:  // x86's; always readable here
+      if (c.abi.elf_machine != 62 && c.abi.elf_machine != 3) return -EINVAL;
+      return c.memory.write(c.a[1], s32{PR_TSC_ENABLE}) ? 0 : -EFAULT;
+    case PR_SET_TSC:
+      if (c.a[1] == PR_TSC_ENABLE && (c.abi.elf_machine == 62 || c.abi.elf_machine == 3)) return 0;
+      break;
+    default:
+      for (const Prctl& row : kPrctls)
+        if (row.option == option) return row.letters ? pass_by_letters(c, SYS_prctl, row.letters) : -EINVAL;
+      break;
   }
+  say_once(c.process, "unimplemented prctl " + std::to_string(option));
+  return -EINVAL;
 }
 
 }  // namespace kiln::user

@@ -4,9 +4,10 @@
 
 #include <array>
 #include <cstring>
-#include <set>
+#include <map>
 
 #include "linux-user/debug_target.h"
+#include "linux-user/syscalls/seccomp.h"
 #include "linux-user/syscalls/syscall.h"
 
 namespace kiln::user {
@@ -49,18 +50,39 @@ const SyscallRow* find(const Numbers& table, u64 number) { return number < table
 const SyscallRow* generic64_syscall(u64 number) { return find(kGeneric64, number); }
 const SyscallRow* x86_64_syscall(u64 number) { return find(kX86_64, number); }
 
+namespace {
+/// What was asked for in vain, and how often.
+struct Ledger {
+  std::mutex mutex;
+  std::map<std::string, u64> counts;
+};
+Ledger& ledger() {
+  static auto& all = *new Ledger;  // outlives everything: threads may still run when the process ends
+  return all;
+}
+}  // namespace
+
 void say_once(Process& process, const std::string& what) {
-  static std::mutex mutex;
-  static std::set<std::string> said;
-  std::lock_guard guard(mutex);
-  if (said.insert(what).second) process.log.write("kiln: " + what + "\n");
+  {
+    std::lock_guard guard(ledger().mutex);
+    if (ledger().counts[what]++ != 0) return;
+  }
+  process.log.write("kiln: " + what + "\n");
 }
 
-s64 sys_pass(Call& call) {
+std::string ledger_text() {
+  std::lock_guard guard(ledger().mutex);
+  std::string text;
+  for (const auto& [what, count] : ledger().counts) text += "kiln: " + what + ": " + std::to_string(count) + " times\n";
+  return text;
+}
+
+s64 sys_pass(Call& call) { return pass_by_letters(call, call.row.host_number, call.row.args); }
+
+s64 pass_by_letters(Call& call, long number, const char* letters) {
   u64 values[6] = {};
   std::string paths[2];
   unsigned path_count = 0;
-  const char* letters = call.row.args;
   bool nofollow = false;
   if (const char* at_flags = std::strchr(letters, 'A')) nofollow = (call.a[at_flags - letters] & AT_SYMLINK_NOFOLLOW) != 0;
   for (unsigned n = 0; letters[n]; ++n) {
@@ -81,7 +103,7 @@ s64 sys_pass(Call& call) {
       default: values[n] = call.a[n]; break;
     }
   }
-  return safe_syscall(call.row.host_number, const_cast<const u32*>(&call.thread.signal_pending), values);
+  return safe_syscall(number, const_cast<const u32*>(&call.thread.signal_pending), values);
 }
 
 void handle_syscall(Thread& thread) {
@@ -104,7 +126,16 @@ void handle_syscall(Thread& thread) {
         return abi.set_syscall_result(thread.cpu, result);
     }
   }
-  if (!row || !row->function) {
+  SeccompVerdict verdict = SeccompVerdict::Go;
+  if (__atomic_load_n(&thread.seccomp, __ATOMIC_RELAXED)) [[unlikely]] {
+    verdict = check_seccomp(thread, abi, number, result);
+    if (verdict == SeccompVerdict::Signalled) return;
+  }
+  if (verdict == SeccompVerdict::Result) {
+    if (process.options.strace)
+      process.log.write(std::to_string(thread.tid) + " " + (row ? row->name : "syscall_" + std::to_string(number)) +
+                        "() = " + std::to_string(result) + " (seccomp)\n");
+  } else if (!row || !row->function) {
     say_once(process,
              "unimplemented syscall " + std::to_string(number) + (row ? std::string(" (") + row->name + ")" : std::string()));
     result = -ENOSYS;

@@ -70,6 +70,7 @@ s64 clone_thread(Thread& parent, const CloneArgs& args) {
   if (args.stack) process.abi->set_stack_pointer(cpu, args.stack);
   if (args.flags & CLONE_SETTLS) process.abi->set_thread_pointer(cpu, args.tls);
   thread->mask = parent.mask;
+  thread->seccomp = parent.seccomp;
   if (args.flags & CLONE_CHILD_CLEARTID) thread->clear_child_tid = args.child_tid;
 
   auto* start = new ThreadStart{thread};
@@ -171,6 +172,7 @@ s64 clone_process(Thread& thread, const CloneArgs& args) {
       process.engine->remove_all_breakpoints();
       follow_actions(process);
     }
+    process.memory.forget_locks();
     start_child(thread, args);
     restore_signal_mask(thread);
     return 0;
@@ -307,6 +309,19 @@ s64 sys_futex(Call& c) {
     default:  // requeue, compare-requeue, wake-op: the fourth argument is a number
       return c.host(SYS_futex, c.in(0), c.a[1], c.a[2], c.a[3], c.in(4), c.a[5]);
   }
+}
+
+s64 sys_futex_waitv(Call& c) {
+  struct Waiter {  // struct futex_waitv
+    u64 value, address;
+    u32 flags, reserved;
+  };
+  constexpr u32 kMostWaiters = 128;  // FUTEX_WAITV_MAX
+  if (c.u(2) != 0 || c.u(1) == 0 || c.u(1) > kMostWaiters || c.a[0] == 0) return -EINVAL;
+  Waiter waiters[kMostWaiters];
+  if (!c.memory.read(c.a[0], waiters, c.u(1) * sizeof(Waiter))) return -EFAULT;
+  for (u32 n = 0; n < c.u(1); ++n) waiters[n].address = Call::to_u64(c.memory.pointer(waiters[n].address));
+  return c.host(SYS_futex_waitv, waiters, c.u(1), 0, c.in(3), c.a[4]);
 }
 
 s64 sys_set_tid_address(Call& c) {
