@@ -473,10 +473,10 @@ bool Engine::handle_fault(CpuState* cpu, const siginfo_t* info, void* ucontext, 
   return impl_->handle_fault(cpu, info, ucontext, fault_flags);
 }
 
-void Engine::end_compile_thread() {
+bool Engine::end_compile_thread() {
   Impl& e = *impl_;
   std::unique_lock lock(e.mutex);
-  if (!e.compile_thread_running) return;
+  if (!e.compile_thread_running) return false;
   e.stopping = true;
   e.compile_wanted.notify_all();
   lock.unlock();
@@ -484,6 +484,7 @@ void Engine::end_compile_thread() {
   lock.lock();
   e.stopping = false;
   e.compile_thread_running = false;
+  return true;
 }
 
 void Engine::before_fork() {

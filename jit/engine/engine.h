@@ -108,8 +108,8 @@ class Engine {
   /// a file was written.
   bool save_blocks();
   /// Ends the compile thread, waiting for what it compiles; it starts again when there is something to compile. For system calls that
-  /// only a process of one thread may make.
-  void end_compile_thread();
+  /// only a process of one thread may make. False: there was none.
+  bool end_compile_thread();
 
   EngineStats stats() const;
   std::string stats_text() const;

@@ -75,9 +75,9 @@ s64 as_single_thread(Call& c, bool needed, Fn&& call) {
     std::lock_guard guard(c.process.threads_mutex);
     alone = c.process.threads.size() == 1;
   }
-  if (alone) c.process.engine->end_compile_thread();
+  const bool ended = alone && c.process.engine->end_compile_thread();
   s64 r = call();
-  for (int n = 0; alone && r == -EINVAL && n < kTries; ++n) {
+  for (int n = 0; ended && r == -EINVAL && n < kTries; ++n) {
     const timespec pause{0, 100000};
     raw_syscall(SYS_nanosleep, Call::to_u64(&pause), 0);
     r = call();
