@@ -125,7 +125,9 @@ class Root:
         wrap = "/.kiln " + (f"--tier={self.tier} " if self.tier else "") if self.how == "wrap" else ""
         outside = (f'set -e; ip link set lo up; r={self.path}; mkdir -p $r/repository $r/sources; mount -t proc proc $r/proc; '
                    f'mount --bind {self.cache.repository} $r/repository; mount --bind {self.cache.sources} $r/sources; '
-                   f'[ -e $r/dev/null ] || mount --rbind /dev $r/dev; mkdir -p $r/dev/shm; mount -t tmpfs shm $r/dev/shm; '
+                   f'[ -e $r/dev/null ] || mount --rbind /dev $r/dev; mkdir -p $r/dev/shm $r/dev/pts; mount -t tmpfs shm $r/dev/shm; '
+                   # Stressors fill what they find: not the machine's disk.
+                   f'mount -t devpts -o newinstance,ptmxmode=666 devpts $r/dev/pts; mount -t tmpfs -o size=1g,mode=1777 tmp $r/tmp; '
                    f'exec chroot $r {wrap}/bin/sh -c "$STEP"')
         env = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C",
                "DEBIAN_FRONTEND": "noninteractive", "STEP": text, "TERM": "dumb"}

@@ -125,7 +125,7 @@ echo done
 # disk, that no bare machine runs, and that wait for a tracer (ptrace is not there: vm-segv would wait for ever).
 STRESS = """
 skip=" bad-ioctl bigheap binderfs brk cpu-online dev efivar klog kvm memhotplug oom-pipe reboot watchdog swap loop pageswap pci ramfs
-sysfs resources rtc hdd tun netlink-proc mmaphuge apparmor bind-mount ptrace vm-segv "
+sysfs resources rtc hdd tun netlink-proc mmaphuge apparmor bind-mount mlockmany ptrace vm-segv "
 skip=$(echo $skip); n=0; bad=0; cd /tmp
 for name in $(for c in os scheduler pipe; do stress-ng --class $c'?' 2>&1 | sed 's/.*://'; done | tr ' ' '\\n' | sort -u); do
   case " $skip " in *" $name "*) continue;; esac

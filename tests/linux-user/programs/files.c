@@ -93,6 +93,14 @@ int main(void) {
   int available = 0;
   write(pair[0], "1234", 4);
   CHECK(ioctl(pair[1], FIONREAD, &available) == 0 && available == 4);
+  // Locks on a terminal's settings: none.
+  const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+  if (terminal >= 0) {
+    unsigned char locks[64];
+    memset(locks, 0xff, sizeof locks);
+    CHECK(ioctl(terminal, TIOCGLCKTRMIOS, locks) == 0 && locks[0] == 0 && locks[35] == 0 && locks[36] == 0xff);
+    close(terminal);
+  }
   fd_set set;
   FD_ZERO(&set);
   FD_SET(pair[1], &set);
