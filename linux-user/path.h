@@ -21,6 +21,10 @@ std::string own_proc_entry(const std::string& path);
 /// For "/proc/<self or pid>/exe": the host path of that process's program, of a guest's under Kiln, else empty.
 std::string program_of(const Process& process, const std::string& path);
 
+/// For a descriptor that the host's kernel has just opened under any name (relative to a directory of /proc, through a symlink, …):
+/// if it is a /proc file of ours that must show the guest, closes it and gives what open_proc_file() gives for it, else `fd`.
+int show_guest(Process& process, int fd, int flags);
+
 /// Opens a /proc file that must show the guest and not Kiln (maps, cmdline, auxv, …). -1: not such a file; else fd or -errno in
 /// `fd`.
 bool open_proc_file(Process& process, const std::string& path, int flags, int& fd);

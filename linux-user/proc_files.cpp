@@ -1,6 +1,10 @@
 // /proc files that would show Kiln instead of the guest: made up as the guest must see them, snapshot at open().
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,6 +15,7 @@
 #include <sstream>
 
 #include "linux-user/path.h"
+#include "linux-user/syscalls/seccomp.h"
 
 namespace kiln::user {
 namespace {
@@ -146,6 +151,41 @@ std::string guest_bytes(Process& process, GuestAddr start, GuestAddr end) {
   return text;
 }
 
+std::size_t thread_count(Process& process) {
+  std::lock_guard guard(process.threads_mutex);
+  return process.threads.size();
+}
+
+/// The host's, but for what Kiln and its reservation add.
+std::string status(Process& process, const std::string& path) {
+  const std::string host = read_file(path.c_str());
+  const Thread& thread = *current_thread();
+  const std::pair<const char*, std::string> own[] = {
+      {"VmPeak:", "\t" + std::to_string(process.memory.mapped_bytes() / 1024) + " kB"},
+      {"VmSize:", "\t" + std::to_string(process.memory.mapped_bytes() / 1024) + " kB"},
+      {"Threads:", "\t" + std::to_string(thread_count(process))},
+      {"Seccomp:", "\t" + std::to_string(seccomp_mode(thread))},
+      {"Seccomp_filters:", "\t" + std::to_string(seccomp_filter_count(thread))},
+  };
+  std::string out;
+  for (std::size_t at = 0; at < host.size();) {
+    const std::size_t eol = std::min(host.find('\n', at), host.size());
+    std::string line = host.substr(at, eol - at);
+    at = eol + 1;
+    for (const auto& [name, value] : own)
+      if (line.compare(0, std::strlen(name), name) == 0) line = name + value;
+    out += line + "\n";
+  }
+  return out;
+}
+
+/// The first number is the size in pages.
+std::string statm(Process& process, const std::string& path) {
+  const std::string host = read_file(path.c_str());
+  const std::size_t space = host.find(' ');
+  return space == std::string::npos ? host : std::to_string(process.memory.mapped_bytes() / kPageSize) + host.substr(space);
+}
+
 std::string stat_line(Process& process, const std::string& path) {
   std::string line = read_file(path.c_str());
   const std::size_t close_paren = line.rfind(')');
@@ -159,6 +199,8 @@ std::string stat_line(Process& process, const std::string& path) {
     std::string value = line.substr(at, next - at);
     at = next + 1;
     switch (++field) {
+      case 20: value = std::to_string(thread_count(process)); break;
+      case 23: value = std::to_string(process.memory.mapped_bytes()); break;
       case 26: value = std::to_string(image.code_start); break;
       case 27: value = std::to_string(image.code_end); break;
       case 28: value = std::to_string(image.stack_start); break;
@@ -195,6 +237,26 @@ int memory_file(const char* name, const std::string& text, int flags) {
 
 }  // namespace
 
+int show_guest(Process& process, int fd, int flags) {
+  // Every open comes by here: what is surely none of /proc's costs one fstat.
+  struct stat st;
+  if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size != 0 || major(st.st_dev) != 0) return fd;
+  struct statfs fs;
+  if (fstatfs(fd, &fs) != 0 || fs.f_type != PROC_SUPER_MAGIC || (flags & O_PATH)) return fd;
+  char name[64], target[256];
+  std::snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+  const ssize_t n = readlink(name, target, sizeof target - 1);
+  if (n <= 0) return fd;
+  target[n] = 0;
+  // Wherever procfs is mounted: …/PID/entry or …/PID/task/TID/entry.
+  const std::string path(target), own = "/" + std::to_string(getpid()) + "/";
+  const std::size_t at = path.find(own);
+  int shown = -1;
+  if (at == std::string::npos || !open_proc_file(process, "/proc" + path.substr(at), flags, shown)) return fd;
+  close(fd);
+  return shown;
+}
+
 bool open_proc_file(Process& process, const std::string& path, int flags, int& fd) {
   if (path.compare(0, 6, "/proc/") != 0) return false;
   std::string text;
@@ -207,6 +269,8 @@ bool open_proc_file(Process& process, const std::string& path, int flags, int& f
     else if (entry == "environ") text = guest_bytes(process, process.image.env_start, process.image.env_end);
     else if (entry == "auxv") text.assign(process.image.auxv.begin(), process.image.auxv.end());
     else if (entry == "stat") text = stat_line(process, path);
+    else if (entry == "status") text = status(process, path);
+    else if (entry == "statm") text = statm(process, path);
     else if (entry == "exe") {
       fd = open(process.exe_path.c_str(), flags);
       if (fd < 0) fd = -errno;

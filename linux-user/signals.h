@@ -30,6 +30,10 @@ void follow_actions(Process& process);
 /// Makes the thread leave generated code and blocking syscalls (with EINTR), without a signal of the guest's.
 void kick_thread(const Thread& thread);
 
+/// Exit status when Kiln itself is at fault, beside a line that says "internal error"; the status that env(1) and timeout(1) have for
+/// their own failures.
+inline constexpr int kInternalErrorStatus = 125;
+
 /// Ends the process by `signal`, as if nobody had handled it.
 [[noreturn]] void die_by_signal(Thread& thread, int signal);
 

@@ -22,7 +22,8 @@ s64 sys_openat(Call& c) {
   int fd = -1;
   if (open_proc_file(c.process, guest, flags, fd)) return fd;
   const std::string path = resolve_path(c.process, guest, (flags & O_NOFOLLOW) ? Follow::No : Follow::Yes);
-  return c.host(SYS_openat, c.a[0], path.c_str(), flags, c.u(3));
+  const s64 opened = c.host(SYS_openat, c.a[0], path.c_str(), flags, c.u(3));
+  return opened < 0 ? opened : show_guest(c.process, static_cast<int>(opened), flags);
 }
 
 s64 sys_openat2(Call& c) {
@@ -38,7 +39,8 @@ s64 sys_openat2(Call& c) {
   // With any RESOLVE_ restriction the path is taken as it is: ours would step outside it.
   const std::string path =
       how.resolve ? guest : resolve_path(c.process, guest, (how.flags & O_NOFOLLOW) ? Follow::No : Follow::Yes);
-  return c.host(SYS_openat2, c.a[0], path.c_str(), &how, sizeof how);
+  const s64 opened = c.host(SYS_openat2, c.a[0], path.c_str(), &how, sizeof how);
+  return opened < 0 ? opened : show_guest(c.process, static_cast<int>(opened), static_cast<int>(how.flags));
 }
 
 s64 sys_open_by_handle_at(Call& c) { return c.host(SYS_open_by_handle_at, c.a[0], c.in(1), c.abi.open_flags_to_host(c.a[2])); }
