@@ -177,6 +177,7 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
     block->code = cache.reserve(bound);
     if (block->code == 0) {
       delete block;
+      no_room = true;
       return nullptr;
     }
     Tier1Code code = stitch(scratch, guest, tier1_options(*block), false);
@@ -234,6 +235,18 @@ void Engine::Impl::publish(TranslatedBlock* block, BlockEnd end, u32 patience_sh
   if (perf_file != nullptr) map_symbol(block->code, block->code_bytes, "t1", block->pc);
 }
 
+TranslatedBlock* Engine::Impl::find_or_translate(ThreadRecord& thread, std::unique_lock<std::mutex>& lock) {
+  const CpuState* cpu = thread.cpu;
+  for (int tries = 0; tries < 2; ++tries) {
+    TranslatedBlock* block = find(cpu->pc, cpu->mode);
+    if (block == nullptr) block = translate(cpu->pc, cpu->mode);
+    if (block != nullptr || !std::exchange(no_room, false)) return block;
+    evict_next_generation(&thread, lock);
+  }
+  std::fprintf(stderr, "kiln: internal error: the block at %#lx needs more code than a generation of the cache holds\n", cpu->pc);
+  std::abort();
+}
+
 void Engine::Impl::map_symbol(HostAddr address, std::size_t bytes, const char* kind, GuestAddr pc) {
   fmt::print(perf_file, "{:x} {:x} {}_{:x}\n", address, bytes, kind, pc);
   std::fflush(perf_file);
@@ -278,18 +291,10 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
       world_resumed.wait(lock, [&] { return !world_stopping.load(); });
       if (epoch != evictions) pending = nullptr, hot = nullptr;
       if (hot != nullptr) request_tier2(std::exchange(hot, nullptr), lock);
-      block = find(cpu->pc, cpu->mode);
-      if (block == nullptr && cache.reserve(64 << 10) == 0) {
-        evict_next_generation(&thread, lock);
-        pending = nullptr;
-        block = find(cpu->pc, cpu->mode);  // others had the lock meanwhile
-      }
+      block = find_or_translate(thread, lock);
       if (block == nullptr) {
-        block = translate(cpu->pc, cpu->mode);
-        if (block == nullptr) {
-          if (cannot_fetch(cpu, fetch_fault) != ExitKind::None) return exit_kind(cpu);
-          continue;
-        }
+        if (cannot_fetch(cpu, fetch_fault) != ExitKind::None) return exit_kind(cpu);
+        continue;
       }
       if (epoch != evictions) pending = nullptr;
       epoch = evictions;

@@ -145,6 +145,7 @@ struct Engine::Impl {
   const Region* region_at(HostAddr code);                                 // range_mutex held; null: not in a region
   TranslatedBlock* block_at(HostAddr code);                               // range_mutex held; null: not in tier-1 code
   TranslatedBlock* translate(GuestAddr pc, u32 mode);                     // mutex held; null: nothing executable at pc
+  TranslatedBlock* find_or_translate(ThreadRecord& thread, std::unique_lock<std::mutex>& lock);  // null: fetch_fault says why
   void lift(ir::CodeSource& code, GuestAddr pc, u32 mode, unsigned max_insns, bool masked, ir::Block& out);
   void lift_again(const TranslatedBlock& block, ir::Block& out);
   Tier1Options tier1_options(TranslatedBlock& block) const;
@@ -215,6 +216,7 @@ struct Engine::Impl {
   ir::Block scratch, scratch_lifted;
   std::atomic<bool> masks_addresses = false;  // the program uses tagged addresses: blocks mask what they access
   u32 tagged_accesses = 0;       // until then: passed one by one
+  bool no_room = false;        // or: the generation is full
   GuestAddr fetch_fault = 0;   // why translate() gave none
   std::unordered_set<GuestAddr> breakpoints;  // a debugger's
 

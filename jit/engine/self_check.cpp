@@ -101,12 +101,7 @@ ExitKind Engine::Impl::run_self_check(CpuState* cpu) {
     bool alone;
     {
       std::unique_lock lock(mutex);
-      block = find(cpu->pc, cpu->mode);
-      if (block == nullptr && cache.reserve(64 << 10) == 0) {
-        evict_next_generation(&thread, lock);
-        block = find(cpu->pc, cpu->mode);
-      }
-      if (block == nullptr) block = translate(cpu->pc, cpu->mode);
+      block = find_or_translate(thread, lock);
       if (block == nullptr) {
         if (cannot_fetch(cpu, fetch_fault) != ExitKind::None) return static_cast<ExitKind>(cpu->exit_kind);
         continue;

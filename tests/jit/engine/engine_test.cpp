@@ -193,6 +193,24 @@ TEST_P(EngineTest, SmallCacheEvictsByGeneration) {
   engine.destroy_cpu(cpu);
 }
 
+// Before they are stitched, long blocks ask for more room than there is at the end of a generation.
+TEST_P(EngineTest, LongBlocksAtTheEndOfAGeneration) {
+  config.cache_bytes = 1 << 20;
+  config.max_block_insns = 120;
+  Engine engine(config, kToyGuest, memory);
+  constexpr GuestAddr kStart = 0x1000;
+  constexpr unsigned kBlocks = 2000, kWords = 120;
+  for (unsigned i = 0; i < kBlocks; ++i) {
+    for (unsigned k = 0; k < kWords - 1; ++k) memory.put(kStart + (i * kWords + k) * 4, {toy(kLoad, k % 8, 9, 8)});
+    memory.put(kStart + (i * kWords + kWords - 1) * 4, {toy(kBranchNotEqual, 14, 15, 1)});
+  }
+  memory.put(kStart + kBlocks * kWords * 4, {toy(kSyscall, 2)});
+  ToyState* cpu = make_cpu(engine, kStart);
+  EXPECT_EQ(engine.run(cpu), ExitKind::Syscall);
+  EXPECT_EQ(cpu->pc, kStart + kBlocks * kWords * 4);
+  engine.destroy_cpu(cpu);
+}
+
 TEST_P(EngineTest, FourThreadsWhileOneInvalidates) {
   Engine engine(config, kToyGuest, memory);
   put_loop(0x1000);
