@@ -166,8 +166,9 @@ void Engine::Impl::resume_world() {
 }
 
 void Engine::Impl::evict_next_generation(ThreadRecord* self, std::unique_lock<std::mutex>& lock) {
+  const u64 before = evictions;
   stop_world(self, lock);
-  if (self != nullptr && cache.reserve(64 << 10) != 0) return resume_world();  // another thread made room while this one waited
+  if (self != nullptr && evictions != before) return resume_world();  // another thread made room while this one waited
   for (ThreadRecord* thread : threads) recover(*thread);
   const unsigned victim = cache.following();
   std::vector<TranslatedBlock*> old_blocks;

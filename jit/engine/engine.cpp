@@ -237,7 +237,7 @@ void Engine::Impl::publish(TranslatedBlock* block, BlockEnd end, u32 patience_sh
 
 TranslatedBlock* Engine::Impl::find_or_translate(ThreadRecord& thread, std::unique_lock<std::mutex>& lock) {
   const CpuState* cpu = thread.cpu;
-  for (int tries = 0; tries < 2; ++tries) {
+  for (int tries = 0; tries < 100; ++tries) {  // others may fill the fresh generation before this thread has the lock again
     TranslatedBlock* block = find(cpu->pc, cpu->mode);
     if (block == nullptr) block = translate(cpu->pc, cpu->mode);
     if (block != nullptr || !std::exchange(no_room, false)) return block;
