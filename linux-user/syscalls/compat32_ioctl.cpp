@@ -1,6 +1,7 @@
 // 32-bit layer: the ioctls whose number or argument differs. All others take the same structs and go through sys_ioctl's table.
 #include <linux/fs.h>
 #include <linux/if.h>
+#include <linux/if_tun.h>
 #include <linux/route.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
@@ -61,6 +62,16 @@ constexpr Ioctl32 kIoctls[] = {
     {SIOCGIFTXQLEN, SIOCGIFTXQLEN, How::InOut, &kIfreq},
     {SIOCSIFTXQLEN, SIOCSIFTXQLEN, How::In, &kIfreq},
     {SIOCGIFMAP, SIOCGIFMAP, How::InOut, &kIfmap},
+    {SIOCGIFPFLAGS, SIOCGIFPFLAGS, How::InOut, &kIfreq},
+    {SIOCSIFPFLAGS, SIOCSIFPFLAGS, How::In, &kIfreq},
+    {SIOCSIFMETRIC, SIOCSIFMETRIC, How::In, &kIfreq},
+    {SIOCSIFNAME, SIOCSIFNAME, How::In, &kIfreq},
+    {SIOCADDMULTI, SIOCADDMULTI, How::In, &kIfreq},
+    {SIOCDELMULTI, SIOCDELMULTI, How::In, &kIfreq},
+    {SIOCBRADDIF, SIOCBRADDIF, How::In, &kIfreq},
+    {SIOCBRDELIF, SIOCBRDELIF, How::In, &kIfreq},
+    {TUNSETIFF, TUNSETIFF, How::InOut, &kIfreq},
+    {TUNGETIFF, TUNGETIFF, How::Out, &kIfreq},
 };
 
 /// Requests of sys_ioctl's table whose structs hold pointers or longs and are not converted yet.

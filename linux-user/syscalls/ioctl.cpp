@@ -7,7 +7,9 @@
 #include <linux/hdreg.h>
 #include <linux/if.h>
 #include <linux/kd.h>
+#include <linux/if_tun.h>
 #include <linux/loop.h>
+#include <linux/nsfs.h>
 #include <linux/random.h>
 #include <linux/rtc.h>
 #include <linux/sockios.h>
@@ -137,6 +139,13 @@ constexpr Ioctl kIoctls[] = {
     {LOOP_SET_STATUS64, Arg::Pointer},
     {LOOP_GET_STATUS64, Arg::Pointer},
     {LOOP_CHANGE_FD, Arg::Value},
+    {LOOP_SET_CAPACITY, Arg::None},
+    {LOOP_SET_DIRECT_IO, Arg::Value},
+    {LOOP_SET_BLOCK_SIZE, Arg::Value},
+    {LOOP_CONFIGURE, Arg::Pointer},
+    {FS_IOC_GETFSLABEL, Arg::Pointer},
+    {FS_IOC_SETFSLABEL, Arg::Pointer},
+    {BLKGETDISKSEQ, Arg::Pointer},
     {LOOP_CTL_ADD, Arg::Value},
     {LOOP_CTL_REMOVE, Arg::Value},
     {LOOP_CTL_GET_FREE, Arg::None},
@@ -166,7 +175,35 @@ constexpr Ioctl kIoctls[] = {
     {SIOCDARP, Arg::Pointer},
     {SIOCGARP, Arg::Pointer},
     {SIOCSARP, Arg::Pointer},
+    {SIOCGIFPFLAGS, Arg::Pointer},
+    {SIOCSIFPFLAGS, Arg::Pointer},
+    {SIOCSIFMETRIC, Arg::Pointer},
+    {SIOCSIFNAME, Arg::Pointer},
+    {SIOCADDMULTI, Arg::Pointer},
+    {SIOCDELMULTI, Arg::Pointer},
+    {SIOCBRADDBR, Arg::Pointer},
+    {SIOCBRDELBR, Arg::Pointer},
+    {SIOCBRADDIF, Arg::Pointer},
+    {SIOCBRDELIF, Arg::Pointer},
+    {TUNSETIFF, Arg::Pointer},
+    {TUNGETIFF, Arg::Pointer},
+    {TUNGETFEATURES, Arg::Pointer},
+    {TUNSETPERSIST, Arg::Value},
+    {TUNSETOWNER, Arg::Value},
+    {TUNSETGROUP, Arg::Value},
+    {TUNSETOFFLOAD, Arg::Value},
+    {TUNGETVNETHDRSZ, Arg::Pointer},
+    {TUNSETVNETHDRSZ, Arg::Pointer},
+    // descriptors of namespaces
+    {NS_GET_USERNS, Arg::None},
+    {NS_GET_PARENT, Arg::None},
+    {NS_GET_NSTYPE, Arg::None},
+    {NS_GET_OWNER_UID, Arg::Pointer},
     // devices that programs meet
+    {RNDADDENTROPY, Arg::Pointer},
+    {RNDZAPENTCNT, Arg::None},
+    {RNDCLEARPOOL, Arg::None},
+    {RNDRESEEDCRNG, Arg::None},
     {RNDGETENTCNT, Arg::Pointer},
     {RNDADDTOENTCNT, Arg::Pointer},
     {RTC_RD_TIME, Arg::Pointer},
@@ -190,6 +227,14 @@ constexpr Ioctl kIoctls[] = {
     {CDROMEJECT, Arg::None},
     {CDROM_DRIVE_STATUS, Arg::Value},
 };
+
+/// evdev's requests carry a length, an axis or a kind of event in their number: their type tells them. None has pointers or longs,
+/// but for input_event's time, which only reads and writes have.
+bool is_evdev(u32 request) { return _IOC_TYPE(request) == 'E' && _IOC_DIR(request) != _IOC_NONE; }
+/// Those whose argument is a number though the direction says write: EVIOCRMFF, EVIOCGRAB, EVIOCREVOKE.
+bool is_evdev_value(u32 request) {
+  return request == _IOW('E', 0x81, int) || request == _IOW('E', 0x90, int) || request == _IOW('E', 0x91, int);
+}
 
 /// SIOCGIFCONF's struct holds a pointer.
 s64 ifconf_ioctl(Call& c) {
@@ -217,6 +262,9 @@ s64 sys_ioctl(Call& c) {
     if (row.request != request) continue;
     return c.host(SYS_ioctl, c.a[0], u64{request}, row.arg == Arg::Pointer ? Call::to_u64(c.out(2)) : c.a[2]);
   }
+  // EVIOCSFF (0x80) holds a pointer.
+  if (is_evdev(request) && _IOC_NR(request) != 0x80)
+    return c.host(SYS_ioctl, c.a[0], u64{request}, is_evdev_value(request) ? c.a[2] : Call::to_u64(c.out(2)));
   char name[48];
   std::snprintf(name, sizeof name, "unimplemented ioctl %#x", request);
   say_once(c.process, name);
