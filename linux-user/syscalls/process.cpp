@@ -70,7 +70,9 @@ s64 kiln_exec(const Process& process, std::vector<std::string> args, const std::
 /// kernel can give a program its set-user-id rights, and it needs no name for us.
 bool leave_to_kernel(const Process& process, const struct stat& program) {
   if (!process.invocation.binfmt) return false;
-  if (process.options.handed_down.empty()) return true;
+  // A limit on address space is the guest's alone: Kiln has to hand it on by --limits, or the next Kiln has no room itself.
+  const bool limited = process.space_limit[0] != RLIM_INFINITY || process.data_limit[0] != RLIM_INFINITY;
+  if (process.options.handed_down.empty() && !limited) return true;
   return ((program.st_mode & S_ISUID) && program.st_uid != geteuid()) ||
          ((program.st_mode & S_ISGID) && (program.st_mode & S_IXGRP) && program.st_gid != getegid());
 }
@@ -119,6 +121,7 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
     char head[256] = {};
     // Filters would be lost on the way through the kernel.
     if (seccomp_mode(thread) == 0 && leave_to_kernel(process, st)) {
+      if (process.engine) save_translated_code(process);
       const s64 r = host_exec_limited(process, path, args, env);
       if (r != -ENOEXEC) return r;
     }
