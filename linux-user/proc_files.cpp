@@ -253,8 +253,14 @@ int show_guest(Process& process, int fd, int flags) {
   const std::size_t at = path.find(own);
   int shown = -1;
   if (at == std::string::npos || !open_proc_file(process, "/proc" + path.substr(at), flags, shown)) return fd;
-  close(fd);
-  return shown;
+  if (shown < 0) {
+    close(fd);
+    return shown;
+  }
+  // The lowest free number, as open() promises.
+  dup3(shown, fd, flags & O_CLOEXEC);
+  close(shown);
+  return fd;
 }
 
 bool open_proc_file(Process& process, const std::string& path, int flags, int& fd) {

@@ -37,6 +37,8 @@ int main(void) {
   for (volatile int n = 0; n < 2000000; ++n) {  // hot enough for a thread of the translator
   }
   int dir = open("/proc/self", O_RDONLY | O_DIRECTORY);
+  int lowest = openat(dir, "maps", O_RDONLY | O_CLOEXEC);
+  CHECK(lowest == dir + 1 && fcntl(lowest, F_GETFD) == FD_CLOEXEC && close(lowest) == 0);
   CHECK(dir >= 0 && load(openat(dir, "maps", O_RDONLY)) && has_marker());
   char name[64], link_name[] = "/tmp/kiln-proc-XXXXXX";
   int unused = mkstemp(link_name);
