@@ -31,8 +31,14 @@ s64 sys_openat2(Call& c) {
   if (const int r = c.path(1, guest); r < 0) return r;
   open_how how{};
   if (c.a[3] < sizeof how) return -EINVAL;
-  if (c.a[3] > sizeof how) return -E2BIG;
+  if (c.a[3] > kPageSize) return -E2BIG;
   if (!c.memory.read(c.a[2], how)) return -EFAULT;
+  // A longer struct is taken as long as what we do not know is zero (copy_struct_from_user()).
+  std::vector<u8> rest(c.a[3] - sizeof how);
+  if (!c.memory.read(c.a[2] + sizeof how, rest.data(), rest.size())) return -EFAULT;
+  for (const u8 byte : rest)
+    if (byte != 0) return -E2BIG;
+  if (how.flags >> 32) return -EINVAL;
   how.flags = static_cast<u32>(c.abi.open_flags_to_host(how.flags));
   int fd = -1;
   if (open_proc_file(c.process, guest, static_cast<int>(how.flags), fd)) return fd;

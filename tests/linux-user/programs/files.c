@@ -2,12 +2,14 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/syscall.h>
@@ -41,6 +43,16 @@ int main(void) {
   struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
   CHECK(fcntl(fd, F_SETLK, &lock) == 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type == F_UNLCK);
 
+  uint64_t how[5] = {O_RDONLY, 0, 0, 0, 0};
+  int found = (int)syscall(437, AT_FDCWD, "a", how, (size_t)24);
+  CHECK(found >= 0 && close(found) == 0);
+  found = (int)syscall(437, AT_FDCWD, "a", how, sizeof how);
+  CHECK(found >= 0 && close(found) == 0);
+  how[4] = 1;
+  CHECK(syscall(437, AT_FDCWD, "a", how, sizeof how) == -1 && errno == E2BIG);
+  how[0] |= 1ull << 40;
+  CHECK(syscall(437, AT_FDCWD, "a", how, (size_t)24) == -1 && errno == EINVAL);
+  CHECK(syscall(437, AT_FDCWD, "a", how, (size_t)16) == -1 && errno == EINVAL);
   DIR* d = opendir(".");
   int entries = 0;
   while (readdir(d)) ++entries;
