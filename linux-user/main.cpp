@@ -92,6 +92,14 @@ std::string absolute_path(const std::string& program, int fd) {
   return n > 0 ? std::string(buffer, static_cast<std::size_t>(n)) : program;
 }
 
+/// Is -cpu a model of another guest, handed down by a process of that kind?
+bool meant_for_parent(const Options& options) {
+  if (options.self_fd < 0) return false;
+  for (const GuestAbi* abi : all_abis())
+    if (abi->cpu_models().find("  " + options.cpu + " ") != std::string::npos) return true;
+  return false;
+}
+
 int run(int argc, char** argv) {
   static Options options;
   static const Invocation invocation = read_invocation();
@@ -161,7 +169,8 @@ int run(int argc, char** argv) {
   leader.cpu = process.engine->create_cpu();
   if (!leader.cpu) return fail("out of memory");
   leader.cpu->user_data = &leader;
-  if (!process.abi->set_cpu_model(leader.cpu, model.c_str()))
+  if (!process.abi->set_cpu_model(leader.cpu, model.c_str()) &&
+      !(meant_for_parent(options) && process.abi->set_cpu_model(leader.cpu, "max")))
     return fail("-cpu: no model '" + model + "' of " + process.abi->name + " (-cpu help lists them)");
 
   if (Result<void> r = load_program(process, process.exe_path, program_fd); !r) return fail(program + ": " + r.error(), 126);
