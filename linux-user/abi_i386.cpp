@@ -6,6 +6,7 @@
 
 #include "frontends/x86/user_segments.h"
 #include "linux-user/abi_x86.h"
+#include "linux-user/descriptors_x86.h"
 #include "linux-user/syscalls/compat32.h"
 
 namespace kiln::user {
@@ -46,8 +47,7 @@ void start(CpuState* cpu, u64 pc, u64 sp) {
   std::memset(s.r, 0, sizeof s.r);
   s.r[x86::RSP] = sp;
   std::memset(s.gdt_tls, 0, sizeof s.gdt_tls);
-  // Zero pages of the host until something is written: costs nothing.
-  if (!s.ldt) s.ldt = new u64[x86::kLdtEntries]();
+  if (!s.ldt) s.ldt = new_ldt();
   x86::set_segment(s, x86::CS, x86::kUser32Code, 0);
   for (const x86::Seg seg : {x86::SS, x86::DS, x86::ES}) x86::set_segment(s, seg, x86::kUserData, 0);
   for (const x86::Seg seg : {x86::FS, x86::GS}) x86::set_segment(s, seg, 0, 0);
@@ -55,42 +55,7 @@ void start(CpuState* cpu, u64 pc, u64 sp) {
   x86_clear_fpstate(s);
 }
 
-// --- segments (arch/x86/kernel/tls.c, ldt.c) ---------------------------------------------------------------------------
-
-struct UserDesc {
-  u32 entry_number, base, limit, flags;
-};
-constexpr u32 kSeg32Bit = 1, kContentsShift = 1, kReadExecOnly = 8, kLimitInPages = 16, kSegNotPresent = 32, kUseable = 64;
-constexpr u32 contents(const UserDesc& d) { return d.flags >> kContentsShift & 3; }
-constexpr bool is_zero(const UserDesc& d) { return d.base == 0 && d.limit == 0 && (d.flags & 0x7f) == 0; }
-constexpr bool is_empty(const UserDesc& d) {
-  return d.base == 0 && d.limit == 0 && (d.flags & 0xff) == (kReadExecOnly | kSegNotPresent);
-}
-
-u64 make_descriptor(const UserDesc& d) {
-  const u64 limit = d.limit, base = d.base;
-  u64 v = (limit & 0xffff) | (base & 0xffffff) << 16 | (limit >> 16 & 15) << 48 | (base >> 24) << 56;
-  const u64 type = ((d.flags & kReadExecOnly) ? 0 : 2) | contents(d) << 2 | 1;
-  v |= type << 40 | u64{1} << 44 | u64{3} << 45;
-  if (!(d.flags & kSegNotPresent)) v |= u64{1} << 47;
-  if (d.flags & kUseable) v |= u64{1} << 52;
-  if (d.flags & kSeg32Bit) v |= u64{1} << 54;
-  if (d.flags & kLimitInPages) v |= u64{1} << 55;
-  return v;
-}
-UserDesc describe(u32 entry, u64 v) {
-  UserDesc d{entry, x86::descriptor_base(v), static_cast<u32>((v & 0xffff) | (v >> 32 & 0xf0000)), 0};
-  const u32 type = static_cast<u32>(v >> 40 & 15);
-  d.flags = (v >> 54 & 1 ? kSeg32Bit : 0) | (type >> 2) << kContentsShift | (type & 2 ? 0 : kReadExecOnly) |
-            (v >> 55 & 1 ? kLimitInPages : 0) | (v >> 47 & 1 ? 0 : kSegNotPresent) | (v >> 52 & 1 ? kUseable : 0);
-  return d;
-}
-
-/// A descriptor changed: registers that hold its selector are loaded again.
-void reload(X86State& s, u32 selector) {
-  for (const x86::Seg seg : {x86::DS, x86::ES, x86::FS, x86::GS})
-    if (s.selector[seg] == selector && x86::load_user_segment(s, seg, selector) != 0) x86::load_user_segment(s, seg, 0);
-}
+// --- segments (arch/x86/kernel/tls.c) -----------------------------------------------------------------------------------
 
 bool tls_acceptable(const UserDesc& d) {
   if (is_empty(d) || is_zero(d)) return true;
@@ -100,7 +65,7 @@ constexpr bool is_tls_entry(u32 entry) { return entry >= x86::kFirstTlsEntry && 
 
 void set_tls(X86State& s, const UserDesc& d) {
   s.gdt_tls[d.entry_number - x86::kFirstTlsEntry] = is_empty(d) || is_zero(d) ? 0 : make_descriptor(d);
-  reload(s, d.entry_number << 3 | 3);
+  reload_segments(s, d.entry_number << 3 | 3);
 }
 
 bool check_thread_pointer(Thread& thread, u64 value) {
@@ -403,48 +368,6 @@ s64 c32_get_thread_area(Call& c) {
   UserDesc d = describe(entry, v);
   if (v == 0) d.flags = kReadExecOnly | kSegNotPresent;
   return c.memory.write(c.a[0], d) ? 0 : -EFAULT;
-}
-
-s64 c32_modify_ldt(Call& c) {
-  X86State& s = state(c.thread.cpu);
-  constexpr u64 kBytes = x86::kLdtEntries * 8;
-  constexpr u64 kDefaultBytes = 128;
-  if (!s.ldt) return -ENOSYS;
-  switch (c.u(0)) {
-    case 0: {
-      u64 used = x86::kLdtEntries;
-      while (used > 0 && s.ldt[used - 1] == 0) --used;
-      if (used == 0) return 0;
-      const u64 size = std::min<u64>(c.a[2], kBytes), filled = std::min(size, used * 8);
-      const std::vector<u8> zeros(size - filled);
-      return c.memory.write(c.a[1], s.ldt, filled) && c.memory.write(c.a[1] + filled, zeros.data(), zeros.size())
-                 ? static_cast<s64>(size)
-                 : -EFAULT;
-    }
-    case 2: {
-      const std::vector<u8> zeros(std::min<u64>(c.a[2], kDefaultBytes));
-      return c.memory.write(c.a[1], zeros.data(), zeros.size()) ? static_cast<s64>(zeros.size()) : -EFAULT;
-    }
-    case 1:
-    case 0x11: {
-      const bool old_mode = c.u(0) == 1;
-      UserDesc d;
-      if (c.a[2] != sizeof d) return -EINVAL;
-      if (!c.memory.read(c.a[1], d)) return -EFAULT;
-      if (d.entry_number >= x86::kLdtEntries) return -EINVAL;
-      if (contents(d) == 3 && (old_mode || !(d.flags & kSegNotPresent))) return -EINVAL;
-      u64 v = 0;
-      if (!(old_mode && d.base == 0 && d.limit == 0) && !is_empty(d)) {
-        v = make_descriptor(d);
-        if (old_mode) v &= ~(u64{1} << 52);
-      }
-      __atomic_store_n(&s.ldt[d.entry_number], v, __ATOMIC_RELAXED);
-      // Other threads see it when they load a segment register next; the kernel makes them reload at once.
-      reload(s, d.entry_number << 3 | 7);
-      return 0;
-    }
-    default: return -ENOSYS;
-  }
 }
 
 /// ARCH_SET_FS and its like are for 64-bit code.

@@ -125,6 +125,12 @@ ExceptionSignal fetch_fault(Thread& thread) {
   return page_fault(thread, SIGSEGV, mapped ? SEGV_ACCERR : SEGV_MAPERR, address, kPfFetch | (mapped ? kPfPresent : 0));
 }
 
+ExceptionSignal non_canonical(Thread& thread) {
+  u8 code[15];
+  const std::size_t size = thread.process->memory.fetch(thread.cpu->pc, code, sizeof code);
+  return trap(thread, x86::trap_value(x86::non_canonical_vector(state_of(thread), code, size)));
+}
+
 }  // namespace
 
 ExceptionSignal x86_exception(Thread& thread, ir::ExitKind kind) {
@@ -138,7 +144,7 @@ ExceptionSignal x86_exception(Thread& thread, ir::ExitKind kind) {
     case ir::ExitKind::FetchFault: return fetch_fault(thread);
     case ir::ExitKind::Fault: {
       const u32 flags = thread.cpu->exit_aux;
-      if ((flags & ir::kFaultNonCanonical) || !canonical(value)) return kernel_signal(thread, SIGSEGV, x86::kGP);
+      if ((flags & ir::kFaultNonCanonical) || !canonical(value)) return non_canonical(thread);
       u32 error = ((flags & ir::kFaultWrite) ? kPfWrite : 0) | ((flags & kFaultPresent) ? kPfPresent : 0);
       if (static_cast<s64>(value) < 0) error |= kPfPresent;  // Linux tells nothing about the kernel's pages
       if (flags & ir::kFaultBus) return page_fault(thread, SIGBUS, BUS_ADRERR, value, error);
@@ -167,7 +173,6 @@ static_assert(sizeof(SoftwareBytes) == 48);
 constexpr std::size_t kSoftwareBytesAt = 464, kFxsaveBytes = 512;
 constexpr u32 kMagic1 = 0x46505853, kMagic2 = 0x46505845;
 constexpr u64 kXfeatures = 7;  // x87, SSE, AVX
-constexpr u32 kMxcsrMask = 0xffff;
 }  // namespace
 
 bool x86_has_xsave(const X86State& state) { return bit(x86::cpuid(state, 1, 0).ecx, 27); }  // OSXSAVE
@@ -192,7 +197,7 @@ bool x86_get_fpstate(Thread& thread, GuestAddr at) {
   std::memcpy(&software, image + kSoftwareBytesAt, sizeof software);
   u32 mxcsr;
   std::memcpy(&mxcsr, image + 24, sizeof mxcsr);
-  if (mxcsr & ~kMxcsrMask) return false;  // FXRSTOR would raise #GP
+  if (mxcsr & ~x86::mxcsr_mask(s)) return false;  // FXRSTOR would raise #GP
   u32 magic2 = 0;
   const bool xsave = x86_has_xsave(s) && software.magic1 == kMagic1 && software.xstate_size == x86::kXsaveBytes &&
                      software.extended_size >= software.xstate_size && memory.read(at + x86::kXsaveBytes, magic2) &&

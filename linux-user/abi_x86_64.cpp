@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "linux-user/abi_x86.h"
+#include "linux-user/descriptors_x86.h"
 #include "linux-user/syscalls/syscall.h"
 
 namespace kiln::user {
@@ -47,6 +48,7 @@ void start(CpuState* cpu, u64 pc, u64 sp) {
   s.pc = pc;
   std::memset(s.r, 0, sizeof s.r);
   s.r[x86::RSP] = sp;
+  if (!s.ldt) s.ldt = new_ldt();
   x86::set_eflags(s, x86::kIf);
   x86_clear_fpstate(s);
 }

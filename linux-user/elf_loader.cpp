@@ -241,7 +241,8 @@ Result<void> load_program(Process& process, const std::string& host_path, int fd
     for (const Segment& s : h->segments)
       if (s.type == PT_LOAD && h->phoff >= s.offset && h->phoff < s.offset + s.file_size)
         image.phdr = h->phoff - s.offset + s.address + program->bias;
-  memory.set_brk(program->brk);
+  // Linux leaves up to 32 MiB between .bss and the heap: they are two mappings.
+  memory.set_brk(page_up(program->brk) + kPageSize);
 
   if (!interpreter.empty()) {
     const std::string path = resolve_path(process, interpreter, Follow::Yes);

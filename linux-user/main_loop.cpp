@@ -82,6 +82,7 @@ void run_thread(Thread& thread) {
   for (;;) {
     // First clear, then look: a signal that comes in between sets it again.
     __atomic_store_n(&cpu->interrupt, 0u, __ATOMIC_SEQ_CST);
+    if (auto* task = std::atomic_ref(thread.before_run).exchange(nullptr)) task(thread);
     if (thread.signal_pending) deliver_pending(thread);
     const ir::ExitKind kind = process.debugger ? process.debugger->run(thread) : engine.run(cpu);
     if (kind == ir::ExitKind::Syscall) handle_syscall(thread);

@@ -64,6 +64,8 @@ struct Thread {
   bool trap_is_fault = false;
 
   DebugTask* debug = nullptr;  // under a debugger
+  /// What another thread wants done before this one runs guest code again; set cpu->interrupt as well. This thread clears it.
+  void (*before_run)(Thread&) = nullptr;  // atomic
 
   GuestAddr clear_child_tid = 0;
   GuestAddr robust_list = 0;

@@ -215,6 +215,10 @@ std::string cpuinfo_flags(unsigned index) {
   }
   return out + "nopl cpuid";
 }
+bool cpu_is_amd(unsigned index) {
+  static const bool host = host_is_amd();
+  return host && model_of(index).generation == max;
+}
 const char* cpu_vendor(unsigned index) { return vendor_of(model_of(index)); }
 const char* cpu_brand(unsigned index) { return brand_of(model_of(index)); }
 u32 cpu_signature(unsigned index) {

@@ -26,6 +26,7 @@ inline bool has_feature(u32 mode, Feature feature) { return has_feature(mode, st
 std::string cpuinfo_flags(unsigned model);
 /// Its "vendor_id" and "model name".
 const char* cpu_vendor(unsigned model);
+bool cpu_is_amd(unsigned model);
 const char* cpu_brand(unsigned model);
 /// CPUID.1:EAX; family, model and stepping of /proc/cpuinfo come out of it.
 u32 cpu_signature(unsigned model);

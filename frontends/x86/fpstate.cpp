@@ -19,7 +19,7 @@ namespace {
 enum Component : u64 { kX87 = 1, kSse = 2, kAvx = 4, kAllComponents = 7 };
 constexpr unsigned kLegacyBytes = 416;               // what FXSAVE writes; the 96 bytes behind it are software's
 constexpr unsigned kHeader = 512, kAvxOffset = 576;  // component 2 comes first behind the header in both formats
-constexpr u32 kMxcsrReset = 0x1f80, kMxcsrMask = 0xffff;
+constexpr u32 kMxcsrReset = 0x1f80;
 constexpr u64 kCompact = u64{1} << 63;
 
 template <class T>
@@ -147,27 +147,35 @@ void set_running_mxcsr(X86State& s, u32 mxcsr) {
   _mm_setcsr(s.mxcsr);
 }
 
+/// SDM vol. 1, 11.6.6: processors without DAZ tell 0.
+u32 told_mxcsr_mask(const X86State& s) { return mxcsr_mask(s) == kMxcsrWithoutDaz ? 0 : mxcsr_mask(s); }
+
 void general_protection_unless(X86State& s, bool ok) {
   if (!ok) ir::raise(&s, ExitKind::Trap, trap_value(kGP));
 }
 
+/// A non-canonical address is told first, by the access.
+bool is_aligned(u64 address, u64 bytes) {
+  return address % bytes == 0 || static_cast<u64>(static_cast<s64>(address << 16) >> 16) != address;
+}
+
 void fxsave(CpuState* cpu, u64 address, u32 wide) {
   X86State& s = *static_cast<X86State*>(cpu);
-  general_protection_unless(s, address % 16 == 0);
+  general_protection_unless(s, is_aligned(address, 16));
   u8 image[kLegacyBytes];
   const unsigned bytes = 160 + 16 * xmm_count(s);
   put_x87(s, wide != 0, image);
   put<u32>(image + 24, running_mxcsr(s));
-  put<u32>(image + 28, kMxcsrMask);
+  put<u32>(image + 28, told_mxcsr_mask(s));
   put_vectors(s.xmm, xmm_count(s), image + 160);
   copy_to_guest(address, image, bytes);
 }
 void fxrstor(CpuState* cpu, u64 address, u32 wide) {
   X86State& s = *static_cast<X86State*>(cpu);
-  general_protection_unless(s, address % 16 == 0);
+  general_protection_unless(s, is_aligned(address, 16));
   u8 image[512];
   copy_from_guest(image, address, sizeof image);
-  general_protection_unless(s, (get<u32>(image + 24) & ~kMxcsrMask) == 0);
+  general_protection_unless(s, (get<u32>(image + 24) & ~mxcsr_mask(s)) == 0);
   get_x87(s, wide != 0, image);
   get_vectors(s.xmm, xmm_count(s), image + 160);
   set_running_mxcsr(s, get<u32>(image + 24));
@@ -180,7 +188,7 @@ enum class Save { Plain, Optimised, Compacted };
 template <Save kKind>
 void xsave(CpuState* cpu, u64 address, u32 wide) {
   X86State& s = *static_cast<X86State*>(cpu);
-  general_protection_unless(s, address % 64 == 0);
+  general_protection_unless(s, is_aligned(address, 64));
   const u64 requested = requested_components(s);
   const u32 mxcsr = running_mxcsr(s);
   const u64 used = in_use(s, mxcsr) & requested;
@@ -189,7 +197,7 @@ void xsave(CpuState* cpu, u64 address, u32 wide) {
   u8 image[kXsaveBytes];
   if (written & kX87) put_x87(s, wide != 0, image);
   put<u32>(image + 24, mxcsr);
-  put<u32>(image + 28, kMxcsrMask);
+  put<u32>(image + 28, told_mxcsr_mask(s));
   put_vectors(s.xmm, count, image + 160);
   put_vectors(s.ymm_high, count, image + kAvxOffset);
   // All that may be written is looked at first, so that a fault finds nothing changed.
@@ -213,7 +221,7 @@ void xsave(CpuState* cpu, u64 address, u32 wide) {
 
 void xrstor(CpuState* cpu, u64 address, u32 wide) {
   X86State& s = *static_cast<X86State*>(cpu);
-  general_protection_unless(s, address % 64 == 0);
+  general_protection_unless(s, is_aligned(address, 64));
   const u64 requested = requested_components(s);
   u8 image[kXsaveBytes] = {};
   copy_from_guest(image, address, kAvxOffset);
@@ -222,7 +230,7 @@ void xrstor(CpuState* cpu, u64 address, u32 wide) {
     copy_from_guest(image + kAvxOffset, address + kAvxOffset, 16 * xmm_count(s));
   const bool compact = (get<u64>(image + kHeader + 8) & kCompact) != 0;
   const bool loads_mxcsr = compact ? (get<u64>(image + kHeader) & requested & kSse) != 0 : (requested & (kSse | kAvx)) != 0;
-  general_protection_unless(s, !loads_mxcsr || (get<u32>(image + 24) & ~kMxcsrMask) == 0);
+  general_protection_unless(s, !loads_mxcsr || (get<u32>(image + 24) & ~mxcsr_mask(s)) == 0);
   u32 mxcsr;
   load_components(s, wide != 0, requested, image, mxcsr);
   if (mxcsr != kNoMxcsr) set_running_mxcsr(s, mxcsr);
@@ -276,13 +284,13 @@ Lift lift_xgetbv(Lifter& l, const Insn&) {
 void fxsave_image(const X86State& state, bool wide, u8* out) {
   put_x87(state, wide, out);
   put<u32>(out + 24, mxcsr_of(state));
-  put<u32>(out + 28, kMxcsrMask);
+  put<u32>(out + 28, told_mxcsr_mask(state));
   put_vectors(state.xmm, xmm_count(state), out + 160);
 }
 void fxrstor_image(X86State& state, bool wide, const u8* in) {
   get_x87(state, wide, in);
   get_vectors(state.xmm, xmm_count(state), in + 160);
-  set_mxcsr(state, get<u32>(in + 24) & kMxcsrMask);
+  set_mxcsr(state, get<u32>(in + 24) & mxcsr_mask(state));
 }
 
 void xsave_image(const X86State& state, u8* out) {
@@ -296,7 +304,7 @@ bool xrstor_image(X86State& state, const u8* in) {
   if (!header_is_valid(in + kHeader, kAllComponents)) return false;
   u32 mxcsr;
   load_components(state, code_size(state.mode) == CodeSize::Bits64, kAllComponents, in, mxcsr);
-  if (mxcsr != kNoMxcsr) set_mxcsr(state, mxcsr & kMxcsrMask);
+  if (mxcsr != kNoMxcsr) set_mxcsr(state, mxcsr & mxcsr_mask(state));
   return true;
 }
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "frontends/x86/features.h"
 #include "frontends/x86/lifter.h"
 #include "frontends/x86/user_segments.h"
 #include "frontends/x86/x86_rows.h"
@@ -308,6 +309,8 @@ void set_mxcsr(X86State& state, u32 mxcsr) {
   state.mxcsr_unmasked = ~mxcsr & 0x1f80;
   set_mode_bit(state, kModeSseTraps, (~mxcsr & 0x1f80) != 0);
 }
+
+u32 mxcsr_mask(const X86State& state) { return has_feature(state.mode, Feature::sse2_) ? 0xffff : kMxcsrWithoutDaz; }
 
 void set_segment(X86State& state, Seg seg, u32 selector, u64 base) {
   state.selector[seg] = selector & 0xffff;

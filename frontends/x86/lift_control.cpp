@@ -1,4 +1,5 @@
 // Control transfer: branches, calls, returns, loops, software interrupts, far transfers as user mode allows them.
+#include "frontends/x86/features.h"
 #include "frontends/x86/condition.h"
 #include "frontends/x86/helpers.h"
 #include "frontends/x86/lifter.h"
@@ -107,7 +108,9 @@ Lift lift_syscall(Lifter& l, const Insn& i) {
   l.ir.exit_exception(ExitKind::Syscall, i.pc, 0);
   return Lift::End;
 }
+/// AMD: not in long mode, which a 64-bit kernel's 32-bit programs are in as well.
 Lift lift_sysenter(Lifter& l, const Insn& i) {
+  if (cpu_is_amd(l.mode >> kModeModelShift & 15)) return Lift::Undefined;
   l.ir.exit_exception(ExitKind::Syscall, i.pc, 1);
   return Lift::End;
 }

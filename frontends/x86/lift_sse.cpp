@@ -1,4 +1,5 @@
 // SSE and AVX: operands, moves, lane access, MXCSR.
+#include "frontends/x86/features.h"
 #include "frontends/x86/lift_sse.h"
 
 namespace kiln::x86 {
@@ -201,7 +202,8 @@ Lift lift_vfence(Lifter& l, const Insn& i) {
 }
 Lift lift_ldmxcsr(Lifter& l, const Insn& i) {
   const Value v = l.read(i, 0);
-  l.trap_if(l.ir.icmp(Op::icmp_ne_, l.ir.ubfx(v, 16, 16), l.ir.i32(0)), kGP);
+  const u32 mask = has_feature(l.mode, Feature::sse2_) ? 0xffff : kMxcsrWithoutDaz;
+  l.trap_if(l.ir.icmp(Op::icmp_ne_, l.ir.and_(v, l.ir.i32(~mask)), l.ir.i32(0)), kGP);
   l.ir.call(kLoadMxcsr, {v});
   // The mode word may have changed.
   l.ir.exit_indirect(l.ir.i64(i.next), ir::ExitHint::NewMode);

@@ -20,6 +20,9 @@ void set_eflags(X86State& state, u32 eflags);
 /// MXCSR: outside generated code only (inside, the host's MXCSR register holds it). set_mxcsr() also recomputes the mode.
 u32 mxcsr_of(const X86State& state);
 void set_mxcsr(X86State& state, u32 mxcsr);
+/// Bits of MXCSR that the CPU model has; the others raise #GP.
+u32 mxcsr_mask(const X86State& state);
+inline constexpr u32 kMxcsrWithoutDaz = 0xffbf;
 
 /// A segment register as user mode sees it after a load: selector and base (limit and rights of a flat user segment). Recomputes the mode.
 void set_segment(X86State& state, Seg seg, u32 selector, u64 base);
@@ -35,6 +38,10 @@ inline constexpr std::size_t kXsaveBytes = 512 + 64 + 256;
 void xsave_image(const X86State& state, u8* out);
 /// False if the header is not one that XRSTOR takes.
 bool xrstor_image(X86State& state, const u8* in);
+
+/// What an access to a non-canonical address by the instruction at state.pc, 64-bit code, raises: kSS through the stack segment
+/// (rSP or rBP as base, PUSH and its like), else kGP. `code`: the instruction's bytes.
+u8 non_canonical_vector(const X86State& state, const u8* code, std::size_t size);
 
 /// A named CPU (-cpu NAME): what CPUID tells and what the decoder accepts.
 struct CpuModel {

@@ -82,6 +82,7 @@ s64 clone_thread(Thread& parent, const CloneArgs& args) {
   {
     std::lock_guard guard(process.threads_mutex);
     process.threads.push_back(thread);
+    thread->before_run = std::atomic_ref(parent.before_run).load();
   }
   pthread_t handle;
   const int error = pthread_create(&handle, &attributes, thread_main, start);

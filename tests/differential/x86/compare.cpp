@@ -1,9 +1,7 @@
 // What must be equal after a case, and what need not.
 // Left out, beside the rows' u= flags:
 //   - RF of the saved flags: the kernel's doing at faults.
-//   - an address outside the guest's part of the address space: #GP or #PF (the guest's space is smaller than the processor's),
-//   and #SS
-//     for a non-canonical address through rSP or rBP, which Kiln reports as #GP.
+//   - an address outside the guest's part of the address space: #GP or #PF (the guest's space is smaller than the processor's).
 //   - the write bit of a page fault by an instruction that reads before it writes: the processor asks for write access at once.
 //   - a jump to a non-canonical address: #GP comes from the branch on the processor, from the fetch at the target in Kiln.
 //   - MXCSR_MASK's bit 17 in images of FXSAVE and XSAVE (AMD's misaligned mode; Kiln's processors do not have it).
@@ -172,8 +170,8 @@ std::string difference(const Case& c, const Result& native, const Result& kiln, 
     return {};
   const bool pf = ne.vector == x86::kPF && ke.vector == x86::kPF;
   const bool native_wild = ne.vector == x86::kGP || ne.vector == x86::kSS || (ne.vector == x86::kPF && outside(ne.address));
-  const bool kiln_wild = ke.vector == x86::kGP || (ke.vector == x86::kPF && outside(ke.address));
-  if (!pf && is64 && native_wild && kiln_wild && ne.vector != ke.vector) ke = ne;
+  const bool kiln_wild = ke.vector == x86::kGP || ke.vector == x86::kSS || (ke.vector == x86::kPF && outside(ke.address));
+  if (!pf && is64 && native_wild && kiln_wild && (ne.vector == x86::kPF || ke.vector == x86::kPF)) ke = ne;
   if (ne.vector != ke.vector) r.number("vector", ne.vector, ke.vector);
   else if (pf) {
     const u64 apart = std::min(ne.address - ke.address, ke.address - ne.address);

@@ -183,7 +183,10 @@ Exit exit_of(X86State& s, State& state, Space& space) {
       break;
     }
     case ExitKind::Fault:
-      if ((s.exit_aux & ir::kFaultNonCanonical) || !canonical(value)) e.vector = x86::kGP;
+      if ((s.exit_aux & ir::kFaultNonCanonical) || !canonical(value)) {
+        u8 code[15];
+        e.vector = x86::non_canonical_vector(s, code, space.fetch(s.pc, code, sizeof code));
+      }
       else e = {x86::kPF, 4 | (s.exit_aux & ir::kFaultWrite ? 2u : 0u), value};
       break;
     case ExitKind::Trap:
