@@ -106,9 +106,9 @@ void install_handlers() {
   struct sigaction tick = {};
   tick.sa_handler = on_tick;
   tick.sa_flags = SA_RESTART;
-  sigaction(SIGALRM, &tick, nullptr);
+  sigaction(SIGPROF, &tick, nullptr);
   const itimerval half_second{{0, 500000}, {0, 500000}};
-  setitimer(ITIMER_REAL, &half_second, nullptr);
+  setitimer(ITIMER_PROF, &half_second, nullptr);  // of our own time: the machine may be busy
 }
 
 void put(X86State& s, const State& in, x86::CodeSize mode) {

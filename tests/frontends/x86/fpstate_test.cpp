@@ -174,6 +174,23 @@ TEST(FpState, Misaligned) {
   }
 }
 
+TEST(FpState, MxcsrMaskOfTheModel) {
+  X86State s{};
+  u8 image[512];
+  const auto mask = [&] {
+    u32 v;
+    std::memcpy(&v, image + 28, 4);
+    return v;
+  };
+  set_cpu_model(s, static_cast<unsigned>(find_cpu_model("pentium3")));
+  fxsave_image(s, false, image);
+  EXPECT_EQ(mask(), 0u);  // "the default": no DAZ
+  EXPECT_EQ(mxcsr_mask(s), 0xffbfu);
+  set_cpu_model(s, 0);
+  fxsave_image(s, false, image);
+  EXPECT_EQ(mask(), 0xffffu);
+}
+
 TEST(Cpuid, ModelsAreCumulativeAndSayWhatTheyDecode) {
   X86State& s = *new X86State();
   u64 before = 0;

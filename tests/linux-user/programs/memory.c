@@ -27,7 +27,24 @@ static char* map(void* at, size_t size, int prot, int flags) {
   return mmap(at, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
 }
 
+/// The heap is a mapping of its own, named.
+static void heap(void) {
+  void* start = sbrk(0);
+  CHECK(sbrk(8192) != (void*)-1);
+  FILE* maps = fopen("/proc/self/maps", "r");
+  char line[512];
+  int found = 0;
+  while (maps && fgets(line, sizeof line, maps)) {
+    unsigned long from, to;
+    if (sscanf(line, "%lx-%lx", &from, &to) != 2 || (unsigned long)start < from || (unsigned long)start > to) continue;
+    found |= strstr(line, "[heap]") != 0;
+  }
+  if (maps) fclose(maps);
+  CHECK(found);
+}
+
 int main(void) {
+  heap();
   signal(SIGSEGV, on_fault);
   signal(SIGBUS, on_fault);
   const int rw = PROT_READ | PROT_WRITE;
