@@ -3,7 +3,7 @@
 Each case is a shell text over a file of tests/programs/runtimes; what it prints must equal the case's .expected file there, which was
 written by the same Debian programs run natively (amd64). A case passes when every repetition does.
 """
-import glob, os, shutil, signal, subprocess, tempfile, time
+import glob, os, shutil, signal, subprocess, sys, tempfile, time
 
 SELF = os.path.dirname(os.path.abspath(__file__))
 PROGRAMS = os.path.join(SELF, "../../tests/programs/runtimes")
@@ -112,7 +112,7 @@ def run(options, tiers, only):
     if os.path.isdir(packages) and not os.path.exists(f"{packages}/package.cache"):
         subprocess.run([kiln, "-L", root, f"{root}/usr/bin/ghc-pkg", "recache", f"--global-package-db={packages}"], check=True)
     os.makedirs(options.log, exist_ok=True)
-    rows, failures = [], 0
+    failures = 0
     for tier in tiers:
         for name in CASES:
             if only and name not in only:
@@ -123,12 +123,14 @@ def run(options, tiers, only):
                 good, took, trouble = case.run()
                 passed += good
                 seconds.append(took)
+                if sys.stdout.isatty():
+                    print(f"  {options.guest} {tier} {name} {passed}/{k + 1}", end="\r", flush=True)
                 if not good:
                     log = f"{options.log}/{options.guest}-{tier}-{name}-{k}.log"
                     with open(log, "w") as f:
                         f.write(trouble)
                     print(f"  FAILS {options.guest} {tier} {name}: {trouble.splitlines()[0]}; {log}", flush=True)
             failures += options.repeat - passed
-            rows.append((options.guest, tier, name, f"{passed}/{options.repeat}", f"{sorted(seconds)[len(seconds) // 2]:.1f}", f"{max(seconds):.1f}"))
-            print("  %-6s %-6s %-10s %7s passed, median %s s, longest %s s" % rows[-1], flush=True)
+            print(f"  {options.guest:6} {tier:6} {name:10} {passed:>3}/{options.repeat} passed, median {sorted(seconds)[len(seconds) // 2]:.1f} s, "
+                  f"longest {max(seconds):.1f} s", flush=True)
     return failures
