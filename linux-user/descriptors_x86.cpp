@@ -39,8 +39,8 @@ void reload_ldt_segments(Thread& thread) {
     if (s.selector[seg] & 4) load_again(s, seg);
 }
 
-/// Every thread has loaded its segments of the LDT again before it runs more of the guest's code. Those that run some now are waited
-/// for, as the kernel waits for the other processors.
+/// Every thread has loaded its segments of the LDT again before it runs more of the guest's code. Those that run some now are
+/// waited for, as the kernel waits for the other processors.
 void ldt_changed(Thread& self) {
   reload_ldt_segments(self);
   Process& process = *self.process;
@@ -54,7 +54,8 @@ void ldt_changed(Thread& self) {
   for (unsigned tries = 0; tries < 1000; ++tries) {
     bool running = false;
     for (Thread* thread : process.threads)
-      running |= thread != &self && std::atomic_ref(thread->before_run).load() != nullptr && __atomic_load_n(&thread->cpu->in_code, __ATOMIC_SEQ_CST);
+      running |= thread != &self && std::atomic_ref(thread->before_run).load() != nullptr &&
+                 __atomic_load_n(&thread->cpu->in_code, __ATOMIC_SEQ_CST);
     if (!running) break;
     sched_yield();
   }

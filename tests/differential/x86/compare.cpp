@@ -109,9 +109,9 @@ unsigned gather_mask(const Case& c, u64 rip) {
   return 16;
 }
 
-/// Just below 4 GiB of a segment.
+/// Just below 4 GiB of a segment, or behind that again: the second half of an operand.
 bool over_the_end(u64 address) {
-  return address >= 0xfffff000 || (address & ~u64{0xfff}) == kFsBase - 0x1000 || (address & ~u64{0xfff}) == kGsBase - 0x1000;
+  return address >= 0xfffff000 || address < 32 || (address & ~u64{0xfff}) == kFsBase - 0x1000 || (address & ~u64{0xfff}) == kGsBase - 0x1000;
 }
 
 bool outside(u64 address) { return address >= (u64{1} << 43); }

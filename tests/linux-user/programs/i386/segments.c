@@ -1,4 +1,5 @@
-// modify_ldt: what one thread writes, the DS and ES of all threads have at once, FS and GS when they are loaded again. SYSENTER.
+// modify_ldt: what one thread writes, the DS and ES of all threads have at once, FS and GS when they are loaded again.
+// SYSENTER.
 #define _GNU_SOURCE
 #include <asm/ldt.h>
 #include <cpuid.h>
@@ -18,7 +19,8 @@ enum { kEntry = 5, kSelector = kEntry << 3 | 7 };
 
 static long modify_ldt(int function, void* p, unsigned long bytes) { return syscall(SYS_modify_ldt, function, p, bytes); }
 static long set_base(uint32_t* base) {
-  struct user_desc d = {.entry_number = kEntry, .base_addr = (unsigned)base, .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1};
+  struct user_desc d = {
+      .entry_number = kEntry, .base_addr = (unsigned)base, .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1};
   return modify_ldt(0x11, &d, sizeof d);
 }
 

@@ -1,4 +1,5 @@
-// modify_ldt from 64-bit code: descriptors as bases of FS and GS, errors as unsigned ints. Non-canonical addresses: #SS through the stack segment, #GP else.
+// modify_ldt from 64-bit code: descriptors as bases of FS and GS, errors as unsigned ints. Non-canonical addresses: #SS through
+// the stack segment, #GP else.
 #define _GNU_SOURCE
 #include <asm/ldt.h>
 #include <setjmp.h>
@@ -15,7 +16,8 @@ static uint32_t* areas;  // below 4 GiB; [0] of each of the two pages says which
 
 static long modify_ldt(int function, void* p, unsigned long bytes) { return syscall(SYS_modify_ldt, function, p, bytes); }
 static long set_base(int entry, uint32_t* base) {
-  struct user_desc d = {.entry_number = entry, .base_addr = (unsigned)(unsigned long)base, .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1};
+  struct user_desc d = {
+      .entry_number = entry, .base_addr = (unsigned)(unsigned long)base, .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1};
   return modify_ldt(0x11, &d, sizeof d);
 }
 static uint32_t read_gs(void) {
@@ -36,17 +38,17 @@ static void handler(int signal, siginfo_t* info, void* context) {
   error = (unsigned long)u->uc_mcontext.gregs[REG_ERR];
   siglongjmp(back, 1);
 }
-#define RAISES(expected_signal, expected_trap, text)                                               \
-  do {                                                                                             \
-    number = 0;                                                                                    \
-    if (sigsetjmp(back, 1) == 0)                                                                   \
-      for (volatile int n = 0; n < 1; ++n)                                                         \
-        __asm__ volatile("push %%rbp\n mov %0, %%rbp\n mov %0, %%rbx\n mov %%rsp, %%r12\n " text   \
-                         "\n mov %%r12, %%rsp\n pop %%rbp"                                         \
-                         :                                                                         \
-                         : "r"(0x8000000000000000)                                                 \
-                         : "rax", "rbx", "r12", "xmm0", "memory");                                 \
-    CHECK(number == expected_signal && code == SI_KERNEL && trap == expected_trap && error == 0);  \
+#define RAISES(expected_signal, expected_trap, text)                                              \
+  do {                                                                                            \
+    number = 0;                                                                                   \
+    if (sigsetjmp(back, 1) == 0)                                                                  \
+      for (volatile int n = 0; n < 1; ++n)                                                        \
+        __asm__ volatile("push %%rbp\n mov %0, %%rbp\n mov %0, %%rbx\n mov %%rsp, %%r12\n " text  \
+                         "\n mov %%r12, %%rsp\n pop %%rbp"                                        \
+                         :                                                                        \
+                         : "r"(0x8000000000000000)                                                \
+                         : "rax", "rbx", "r12", "xmm0", "memory");                                \
+    CHECK(number == expected_signal && code == SI_KERNEL && trap == expected_trap && error == 0); \
   } while (0)
 
 int main(void) {
