@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "linux-user/code_cache.h"
+#include "linux-user/crash/crash.h"
 #include "linux-user/debug_target.h"
 #include "linux-user/host_x86_64.h"
 #include "linux-user/signals.h"
@@ -83,6 +84,7 @@ void run_thread(Thread& thread) {
     // First clear, then look: a signal that comes in between sets it again.
     __atomic_store_n(&cpu->interrupt, 0u, __ATOMIC_SEQ_CST);
     if (auto* task = std::atomic_ref(thread.before_run).exchange(nullptr)) task(thread);
+    if (process.dying.load(std::memory_order_relaxed) && !thread.vfork_child) [[unlikely]] wait_for_the_end(thread);
     if (thread.signal_pending) deliver_pending(thread);
     const ir::ExitKind kind = process.debugger ? process.debugger->run(thread) : engine.run(cpu);
     if (kind == ir::ExitKind::Syscall) handle_syscall(thread);

@@ -172,6 +172,8 @@ constexpr Option kOptions[] = {
      [](Parser& p, const std::string& v) { p.o.log_file = v; }},
     {"g", "PORT|PATH", "GDB", false, "wait for gdb: a port of this machine (or HOST:PORT), or a path for a socket (%d: pid)",
      [](Parser& p, const std::string& v) { p.o.gdb = v; }},
+    {"crash-report", nullptr, "CRASH", true, "when the guest dies of a signal: registers, backtraces, last system calls",
+     [](Parser& p, const std::string&) { p.o.crash_report = true; }},
     {"gdb-session", "DATA", nullptr, false, nullptr, [](Parser& p, const std::string& v) { p.o.gdb_session = v; }},
     {"tier", "interp|1|2|auto", "TIER", true, "force a tier of the translator",
      [](Parser& p, const std::string& v) { p.tier(v); }},

@@ -27,6 +27,7 @@ struct Options {
   bool strace = false;
   u32 log_items = 0;
   std::string log_file;  // -D
+  bool crash_report = false;
   std::string gdb;          // -g
   std::string gdb_session;  // --gdb-session: what execve() of a debugged program hands on (hidden)
   CacheChoice cache = CacheChoice::ReadWrite;

@@ -66,6 +66,7 @@ struct Thread {
   DebugTask* debug = nullptr;  // under a debugger
   /// What another thread wants done before this one runs guest code again; set cpu->interrupt as well. This thread clears it.
   void (*before_run)(Thread&) = nullptr;  // atomic
+  bool held = false;           // waits for the end of a dying process
 
   GuestAddr clear_child_tid = 0;
   GuestAddr robust_list = 0;
@@ -109,6 +110,7 @@ struct Process {
   SignalTable signals;
 
   DebugTarget* debugger = nullptr;  // -g
+  std::atomic<bool> dying = false;  // of a signal: the other threads stop (crash/)
 
   std::mutex threads_mutex;
   std::vector<Thread*> threads;

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "linux-user/crash/crash.h"
 #include "linux-user/debug_target.h"
 #include "linux-user/host_x86_64.h"
 
@@ -129,21 +130,21 @@ void on_fault(int signal, siginfo_t* info, void* ucontext) {
 
 u64 address_of(void (*handler)(int, siginfo_t*, void*)) { return reinterpret_cast<u64>(handler); }
 
-/// A debugger wants to see signals that would kill.
-bool debugger_sees(int signal) {
+/// The default action is ours: a debugger wants to see signals that would kill, or somebody wants to know where it happened.
+bool default_is_ours(int signal) {
   constexpr u64 kNotFatal = signal_bit(SIGCHLD) | signal_bit(SIGURG) | signal_bit(SIGWINCH) | signal_bit(SIGCONT) |
                             signal_bit(SIGSTOP) | signal_bit(SIGTSTP) | signal_bit(SIGTTIN) | signal_bit(SIGTTOU) |
                             signal_bit(SIGKILL);
   const Process* process = g_process.load(std::memory_order_relaxed);
-  return process && process->debugger && process->debugger->wants_signals() && !(t_thread && t_thread->vfork_child) &&
-         !(kNotFatal & signal_bit(signal));
+  if (!process || (t_thread && t_thread->vfork_child) || (kNotFatal & signal_bit(signal))) return false;
+  return (process->debugger && process->debugger->wants_signals()) || (is_core_signal(signal) && wants_core_signals(*process));
 }
 
 /// Makes the host's disposition follow the guest's.
 void apply_action(int signal, const SignalAction& action) {
   if (signal == SIGSEGV || signal == SIGBUS) return;  // ours for ever
   const u64 kept = action.flags & (SA_RESTART | SA_NOCLDSTOP | SA_NOCLDWAIT);
-  if (action.handler == 0 && debugger_sees(signal)) host_sigaction(signal, address_of(on_async_signal), SA_RESTART | SA_SIGINFO);
+  if (action.handler == 0 && default_is_ours(signal)) host_sigaction(signal, address_of(on_async_signal), SA_RESTART | SA_SIGINFO);
   else if (action.handler <= 1) host_sigaction(signal, action.handler, kept);
   else host_sigaction(signal, address_of(on_async_signal), kept | SA_SIGINFO);
 }
@@ -187,12 +188,12 @@ void deliver(Thread& thread, const u8* info, u64 fault_address, u32 fault_flags,
                   synchronous ? " (fault)" : "", thread.cpu->pc, action.handler);
     process.log.write(line);
   }
-  if (synchronous && (action.handler <= 1 || (thread.mask & signal_bit(signal)))) die_by_signal(thread, signal);
+  if (synchronous && (action.handler <= 1 || (thread.mask & signal_bit(signal)))) die_by_signal(thread, signal, info);
   const u64 base = thread.has_call_mask ? thread.call_mask : thread.mask;
   thread.has_call_mask = false;
   if (action.handler == 1) return set_signal_mask(thread, thread.mask);
   if (action.handler == 0) {
-    if (signal == SIGSEGV || signal == SIGBUS || debugger_sees(signal)) die_by_signal(thread, signal);
+    if (signal == SIGSEGV || signal == SIGBUS || default_is_ours(signal)) die_by_signal(thread, signal, info);
     // The disposition changed after the kernel had chosen our handler: the kernel knows the default action.
     set_signal_mask(thread, thread.mask);
     raw_syscall(SYS_tgkill, static_cast<u64>(getpid()), static_cast<u64>(thread.tid), static_cast<u64>(signal));
@@ -233,6 +234,7 @@ void init_signals(Process& process, Thread& leader) {
     process.signals.actions[signal].handler = old.handler == 1 ? 1 : 0;
   }
   for (int signal : {SIGSEGV, SIGBUS}) host_sigaction(signal, address_of(on_fault), SA_SIGINFO);
+  if (wants_core_signals(process)) follow_actions(process);
   host_sigprocmask(mask & ~kNeverBlocked);
 }
 
@@ -291,9 +293,10 @@ void kick_thread(const Thread& thread) {
   raw_syscall(SYS_rt_tgsigqueueinfo, static_cast<u64>(getpid()), static_cast<u64>(thread.tid), SIGBUS, reinterpret_cast<u64>(&info));
 }
 
-void die_by_signal(Thread& thread, int signal) {
+void die_by_signal(Thread& thread, int signal, const u8* info) {
   Process& process = *thread.process;
   if (process.debugger) process.debugger->process_dies(signal);
+  guest_dies(thread, signal, info);
   if (process.log.on(kLogInt)) {
     process.log.write("INT: killed by signal " + std::to_string(signal) + "\n" + process.engine->guest().dump(thread.cpu));
   }

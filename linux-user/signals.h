@@ -25,7 +25,7 @@ void raise_info(Thread& thread, const u8* info);
 /// rt_sigaction. Null pointers as the syscall allows.
 s64 change_action(Thread& thread, int signal, const SignalAction* fresh, SignalAction* old);
 
-/// Brings all host dispositions in line again (a debugger came or went).
+/// Brings all host dispositions in line again (a debugger came or went, core files are wanted).
 void follow_actions(Process& process);
 /// Makes the thread leave generated code and blocking syscalls (with EINTR), without a signal of the guest's.
 void kick_thread(const Thread& thread);
@@ -35,7 +35,7 @@ void kick_thread(const Thread& thread);
 inline constexpr int kInternalErrorStatus = 125;
 
 /// Ends the process by `signal`, as if nobody had handled it.
-[[noreturn]] void die_by_signal(Thread& thread, int signal);
+[[noreturn]] void die_by_signal(Thread& thread, int signal, const u8* info = nullptr);
 
 /// Temporary mask for the duration of a syscall that takes one (ppoll, sigsuspend, …).
 struct CallMask {

@@ -160,6 +160,7 @@ void strace_enter(const Call& call, std::string& line) {
   // These do not come back, or only much later: say it now.
   for (const char* name : {"exit", "exit_group", "execve", "rt_sigreturn"})
     if (!std::strcmp(name, call.row.name)) {
+      if (!call.process.options.strace) return;
       call.process.log.write(line + "\n");
       line.clear();
       return;
@@ -171,6 +172,11 @@ void strace_leave(const Call& call, std::string& line, s64 result) {
     if (result == kNoResult) return;
     line = std::to_string(call.thread.tid) + " " + call.row.name + " resumed";
   }
+  strace_result(line, result);
+  if (call.process.options.strace) call.process.log.write(line + "\n");
+}
+
+void strace_result(std::string& line, s64 result) {
   if (result == kRestartSyscall) line += " = ? (to be restarted)";
   else if (result < 0 && result >= -4095) {
     const char* name = strerrorname_np(static_cast<int>(-result));
@@ -179,7 +185,6 @@ void strace_leave(const Call& call, std::string& line, s64 result) {
   } else {
     number(line, result > 0xffff || result < 0 ? " = %#lx" : " = %lu", static_cast<u64>(result));
   }
-  call.process.log.write(line + "\n");
 }
 
 }  // namespace kiln::user

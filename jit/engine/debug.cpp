@@ -1,6 +1,8 @@
 // Debugger hooks: breakpoints in translated code, and single steps that see memory accesses.
 // A breakpoint is a block of its own that does nothing but leave with ExitKind::Breakpoint and kDebuggerTrap; blocks that would run
 // over it end in front of it, and no region contains it. So all tiers and the chains between them need to know nothing.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "ir/builder.h"
@@ -94,6 +96,33 @@ void Engine::remove_all_breakpoints() {
   std::unique_lock lock(impl_->mutex);
   for (const GuestAddr pc : impl_->breakpoints) impl_->invalidate(pc, 1);
   impl_->breakpoints.clear();
+}
+
+std::string Engine::place_text(const CpuState* cpu) {
+  Impl& e = *impl_;
+  std::unique_lock lock(e.mutex);
+  const HostAddr host = static_cast<const ThreadRecord*>(cpu->engine_data)->left_at;
+  std::string text;
+  if (host != 0 && e.cache.contains(host)) {
+    std::lock_guard ranges(e.range_mutex);
+    if (const Region* region = e.region_at(host)) {
+      std::size_t insns = 0, bytes = 0;
+      for (const auto& source : region->sources) ++insns, bytes += source.second;
+      text = fmt::format("tier 2, region {} at {:#x} ({} blocks, {} bytes of guest code), host {:#x}; ", region->id, region->entry->pc,
+                         insns, bytes, host);
+    } else if (const TranslatedBlock* block = e.block_at(host)) {
+      text = fmt::format("tier 1, block {:#x}, host {:#x}; ", block->pc, host);
+    }
+  } else if (host != 0) {
+    text = fmt::format("{}, host {:#x}; ", e.config.tier == TierChoice::Interp ? "the interpreter" : "a helper", host);
+  }
+  const auto page = e.pages.find(align_down(cpu->pc, 4096));
+  if (page != e.pages.end())
+    for (const TranslatedBlock* block : page->second.blocks)
+      if (cpu->pc >= block->pc && cpu->pc - block->pc < block->guest_bytes)
+        return text + fmt::format("pc is in block {:#x} ({} instructions, entered {} times through tier 1{})", block->pc,
+                                  block->guest_insns, entries(*block), block->region != nullptr ? ", begins a region" : "");
+  return text + "pc is in no translated block";
 }
 
 ExitKind Engine::debug_step(CpuState* cpu, ir::AccessObserver* observer) { return impl_->debug_step(cpu, observer); }

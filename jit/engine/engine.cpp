@@ -453,7 +453,10 @@ void Engine::destroy_cpu(CpuState* cpu) {
   delete thread;
 }
 
-ExitKind Engine::run(CpuState* cpu) { return impl_->run(cpu); }
+ExitKind Engine::run(CpuState* cpu) {
+  thread_of(cpu)->left_at = 0;
+  return impl_->run(cpu);
+}
 
 ExitKind Engine::step(CpuState* cpu) { return impl_->step(cpu, impl_->masks_addresses); }
 

@@ -110,6 +110,8 @@ class Engine {
   /// Ends the compile thread, waiting for what it compiles; it starts again when there is something to compile. For system calls that
   /// only a process of one thread may make. False: there was none.
   bool end_compile_thread();
+  /// For crash reports: the code that the thread left last, in words.
+  std::string place_text(const ir::CpuState* cpu);
 
   EngineStats stats() const;
   std::string stats_text() const;

@@ -120,6 +120,7 @@ struct ThreadRecord {
   u64 dispatches = 0;
   bool recover = false;             // tier-1 fault: registers below are to be turned into guest state
   host::FaultRegisters fault;
+  HostAddr left_at = 0;             // host pc of the last fault
   std::unordered_map<GuestAddr, StepBlock> steps;  // a debugger's single steps
 };
 

@@ -69,6 +69,7 @@ bool Engine::Impl::leave_at_fault(CpuState* cpu, void* ucontext) {
   ThreadRecord& thread = *thread_of(cpu);
   const HostAddr pc = host::fault_pc(ucontext);
   thread.recover = false;
+  thread.left_at = pc;
   if (!cache.contains(pc)) {
     host::resume_at(ucontext, host::fault_leave_address(), cpu);  // in a helper: its caller wrote the state back
     return true;

@@ -171,9 +171,6 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
       kiln.push_back("--execfn");
       kiln.push_back(guest_path);
     }
-    const bool debugged = process.debugger && !thread.vfork_child;
-    if (debugged)
-      if (const std::string session = process.debugger->hand_over(); !session.empty()) kiln.push_back(session);
     kiln.push_back("--limits");
     kiln.push_back(limits_option(process));
     const int filters = save_seccomp(thread);
@@ -183,6 +180,9 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
     } else if (filters != -ENOENT) {
       return filters;
     }
+    const bool debugged = process.debugger && !thread.vfork_child;
+    if (debugged)
+      if (const std::string session = process.debugger->hand_over(); !session.empty()) kiln.push_back(session);
     kiln.push_back("-0");
     kiln.push_back(args.empty() ? std::string() : args[0]);
     kiln.push_back("--");

@@ -97,6 +97,7 @@ void handle_syscall(Thread& thread);
 // -strace
 void strace_enter(const Call& call, std::string& line);
 void strace_leave(const Call& call, std::string& line, s64 result);
+void strace_result(std::string& line, s64 result);
 
 #define PASS(name, args)
 #define NONE(name)

@@ -114,6 +114,7 @@ s64 set_guest_limit(Process& process, u64 resource, const u64 (&value)[2]) {
   limit[0] = value[0];
   limit[1] = value[1];
   process.memory.set_limits(process.space_limit[0], process.data_limit[0]);
+  if (resource == RLIMIT_CORE) follow_actions(process);  // where cores are wanted, their signals come to us
   return 0;
 }
 

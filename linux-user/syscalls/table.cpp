@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 
+#include "linux-user/crash/crash.h"
 #include "linux-user/debug_target.h"
 #include "linux-user/syscalls/seccomp.h"
 #include "linux-user/syscalls/syscall.h"
@@ -147,11 +148,12 @@ void handle_syscall(Thread& thread) {
     if (abi.read_arguments) abi.read_arguments(call);
     else
       for (unsigned n = 0; n < 6; ++n) call.a[n] = abi.syscall_arg(thread.cpu, n);
-    if (process.options.strace) [[unlikely]] {
+    if (process.options.strace || process.options.crash_report) [[unlikely]] {
       std::string line;
       strace_enter(call, line);
       result = row->function(call);
       strace_leave(call, line, result);
+      if (process.options.crash_report && !thread.vfork_child) note_syscall(line + "\n");
     } else {
       result = row->function(call);
     }
