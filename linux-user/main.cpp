@@ -1,5 +1,6 @@
 // kiln: runs a Linux program built for another processor.
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -203,4 +204,7 @@ int run(int argc, char** argv) {
 }  // namespace
 }  // namespace kiln::user
 
-int main(int argc, char** argv) { return kiln::user::run(argc, argv); }
+int main(int argc, char** argv) {
+  mallopt(M_TOP_PAD, 1 << 20);  // translation fills the heap: fewer brk() calls
+  return kiln::user::run(argc, argv);
+}

@@ -95,12 +95,21 @@ u32 mode_of(const ir::CpuState* state) {
   return mode | s.cpu_model << kModeModelShift;
 }
 
-/// Guest code from pc on: first what its page has, then, for an instruction that goes on there, the next page.
+/// Guest code from pc on: first what its page has, in pieces since most blocks are short; then, for an instruction that goes on
+/// there, the next page.
 class Bytes {
  public:
-  Bytes(ir::CodeSource& code, GuestAddr pc, std::size_t wanted) : code_(code) {
-    const std::size_t in_page = kPageBytes - pc % kPageBytes;
-    size_ = code.fetch(pc, bytes_, std::min(wanted, in_page));
+  Bytes(ir::CodeSource& code, GuestAddr pc, std::size_t wanted) : code_(code), pc_(pc) {
+    limit_ = std::min<std::size_t>(wanted, kPageBytes - pc % kPageBytes);
+    reach(0);
+  }
+  /// Has the instruction at offset `at` whole, if its page has it.
+  void reach(std::size_t at) {
+    while (size_ < limit_ && size_ < at + kMaxInsnBytes) {
+      const std::size_t piece = std::min(limit_ - size_, kPiece), got = code_.fetch(pc_ + size_, bytes_ + size_, piece);
+      size_ += got;
+      if (got < piece) limit_ = size_;
+    }
   }
   const u8* data() const { return bytes_; }
   std::size_t size() const { return size_; }
@@ -114,9 +123,11 @@ class Bytes {
   }
 
  private:
+  static constexpr std::size_t kPiece = 64;
   ir::CodeSource& code_;
+  GuestAddr pc_;
   u8 bytes_[kPageBytes + kMaxInsnBytes];
-  std::size_t size_;
+  std::size_t size_ = 0, limit_;
 };
 
 void set_step_to(ir::CpuState* state, u64 pc) { static_cast<X86State*>(state)->step_to = pc; }
@@ -206,6 +217,7 @@ void lift(ir::CodeSource& code, GuestAddr start, u32 mode, const ir::LiftLimits&
       return;
     }
     at += length;
+    bytes.reach(at);
     if (at >= bytes.size() || (start + at) % kPageBytes < (start + at - length) % kPageBytes) break;
     // REP and the like end blocks themselves; a writer of code on this page may want one instruction a block.
   }

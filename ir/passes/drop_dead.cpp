@@ -1,4 +1,8 @@
 // drop_dead: one backward sweep that marks what is needed, one forward sweep that closes the gaps.
+#include <algorithm>
+#include <array>
+#include <cstddef>
+
 #include "ir/passes/passes.h"
 #include "ir/passes/rewriter.h"
 
@@ -11,6 +15,9 @@ constexpr u32 kEffects[] = {
 #include "ir/ops.def"
 #undef OP
 };
+
+constexpr std::array<u64, 3> kFlagSlots = {offsetof(CpuState, flags_kind) / 4, offsetof(CpuState, flags_a) / 4,
+                                           offsetof(CpuState, flags_b) / 4};
 
 struct Scratch {
   std::vector<u8> live;
@@ -30,10 +37,19 @@ static void keep_needed(Block& block, std::span<const Inst> insts) {
   ++scratch.generation;
   bool flags_overwritten = false;
   std::size_t kept = 0;
+  if (scratch.overwritten.size() < kFlagSlots.back() + 1) scratch.overwritten.resize(64);
   const auto slot_of = [&](const Inst& inst) -> u32& {
     const std::size_t slot = inst.imm / 4;
     if (slot >= scratch.overwritten.size()) scratch.overwritten.resize(slot + 64);
     return scratch.overwritten[slot];
+  };
+  // The record's parts may be read and written as slots, too.
+  const auto record_hidden = [&] {
+    return std::all_of(kFlagSlots.begin(), kFlagSlots.end(),
+                       [&](u64 s) { return scratch.overwritten[s] == scratch.generation; });
+  };
+  const auto mark_record = [&](u32 generation) {
+    for (const u64 slot : kFlagSlots) scratch.overwritten[slot] = generation;
   };
   for (std::size_t i = count; i-- > 0;) {
     const Inst& inst = insts[i];
@@ -47,14 +63,19 @@ static void keep_needed(Block& block, std::span<const Inst> insts) {
         break;
       }
       case Op::get_reg_:
-        if (needed) slot_of(inst) = scratch.generation - 1;
+        if (!needed) break;
+        slot_of(inst) = scratch.generation - 1;
+        if (std::find(kFlagSlots.begin(), kFlagSlots.end(), inst.imm / 4) != kFlagSlots.end()) flags_overwritten = false;
         break;
       case Op::set_flags_:
-        needed = !flags_overwritten;
+        needed = !flags_overwritten && !record_hidden();
         flags_overwritten = true;
+        mark_record(scratch.generation);
         break;
       case Op::get_flags_:
-        if (needed) flags_overwritten = false;
+        if (!needed) break;
+        flags_overwritten = false;
+        mark_record(scratch.generation - 1);
         break;
       default: {
         const u32 static_effects = kEffects[static_cast<unsigned>(inst.op)];

@@ -283,8 +283,69 @@ bool Rewriter::selected_operands(const FlagsDef& select, FlagsDef& merged) {
                       : merge(op, type, image_a, image_b, difference.args[0], b);
 }
 
+Value Rewriter::read_slot(u64 offset, Type type) {
+  if (offset / 4 >= slots_.size()) slots_.resize(offset / 4 + 64);
+  Known& known = slots_[offset / 4];
+  const bool forward = (parts_ & kForwardSlots) != 0;
+  if (forward && known.generation == slot_generation_ && type_of(known.value) == type) return known.value;
+  Inst inst;
+  inst.op = Op::get_reg_;
+  inst.type = type;
+  inst.imm = offset;
+  known.generation = slot_generation_;
+  return known.value = push(inst);
+}
+void Rewriter::write_slot(u64 offset, Value value) {
+  if (offset / 4 >= slots_.size()) slots_.resize(offset / 4 + 64);
+  Inst inst;
+  inst.op = Op::set_reg_;
+  inst.args[0] = value;
+  inst.imm = offset;
+  push(inst);
+  slots_[offset / 4] = {slot_generation_, value};
+}
+
+/// What a record of these flags is in the state. Of what makes no record: its image; of what the state holds: that.
+Rewriter::RecordParts Rewriter::parts_of(u32 flags) {
+  const FlagsDef d = flags_[flags];
+  const auto widened = [&](Value v) {
+    if (v == kNoValue) return constant(Type::I64, 0);
+    return type_of(v) == Type::I64 ? v : make(Op::zext_, Type::I64, v);
+  };
+  if (makes_record(d.op)) {
+    Inst maker;
+    maker.op = d.op;
+    maker.lane = d.lane;
+    const FlagsKind kind = kind_made_by(maker, type_of(d.args[0]));
+    return {constant(Type::I32, static_cast<u32>(kind)), widened(d.args[0]), widened(d.args[1])};
+  }
+  if (flags == known_flags_)
+    return {read_slot(offsetof(CpuState, flags_kind), Type::I32), read_slot(offsetof(CpuState, flags_a), Type::I64),
+            read_slot(offsetof(CpuState, flags_b), Type::I64)};
+  return {constant(Type::I32, static_cast<u32>(FlagsKind::Image)), widened(image_of(flags)), constant(Type::I64, 0)};
+}
+
+/// Flags that stay as they are in one case (x86's shifts by a variable count): three selects of the record's parts instead of
+/// the image of what the state holds, whose kind may be unknown.
+bool Rewriter::store_selected(u32 flags) {
+  const FlagsDef d = flags_[flags];
+  if (d.op != Op::flags_select_ || known_flags_ == kNoValue) return false;
+  if (d.args[1] != known_flags_ && d.args[2] != known_flags_) return false;
+  const RecordParts yes = parts_of(d.args[1]), no = parts_of(d.args[2]);
+  const Value kind = make(Op::select_, Type::I32, d.args[0], yes.kind, no.kind);
+  const Value a = make(Op::select_, Type::I64, d.args[0], yes.a, no.a);
+  const Value b = make(Op::select_, Type::I64, d.args[0], yes.b, no.b);
+  write_slot(offsetof(CpuState, flags_kind), kind);
+  write_slot(offsetof(CpuState, flags_a), a);
+  write_slot(offsetof(CpuState, flags_b), b);
+  ++flags_epoch_;
+  known_flags_ = flags;
+  return true;
+}
+
 void Rewriter::store_flags(u32 flags) {
   if (known_flags_ == flags) return;  // the state holds it already
+  if (store_selected(flags)) return;
   FlagsDef d = flags_[flags];
   FlagsDef merged;
   if (d.op == Op::flags_select_ && selected_operands(d, merged)) d = merged;
@@ -302,6 +363,8 @@ void Rewriter::store_flags(u32 flags) {
   store.op = Op::set_flags_;
   store.args[0] = push(maker);
   push(store);
+  for (const std::size_t offset : {offsetof(CpuState, flags_kind), offsetof(CpuState, flags_a), offsetof(CpuState, flags_b)})
+    if (offset / 4 < slots_.size()) slots_[offset / 4].generation = 0;
   ++flags_epoch_;
   known_flags_ = flags;
 }

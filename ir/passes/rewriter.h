@@ -98,6 +98,13 @@ class Rewriter {
   Value bit_of(Value a, unsigned bit);
   Value image_of(u32 flags);
   void store_flags(u32 flags);
+  bool store_selected(u32 flags);
+  struct RecordParts {
+    Value kind, a, b;
+  };
+  RecordParts parts_of(u32 flags);
+  Value read_slot(u64 offset, Type type);
+  void write_slot(u64 offset, Value value);
   bool selected_operands(const FlagsDef& select, FlagsDef& merged);
 
   void handle(const Block& block, Value index, Inst& inst);

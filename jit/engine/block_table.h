@@ -1,6 +1,10 @@
-// Look-up of blocks by (pc, mode). Readers take no lock: they probe an array of atomic pointers; writers hold the engine's mutex.
+// Look-up of blocks by (pc, mode). Readers take no lock: they probe an array of pcs with atomic pointers beside them, so that
+// what is passed over costs no look at a block; writers hold the engine's mutex. An entry is written once in a table's life,
+// then only erased.
 #pragma once
 #include <atomic>
+#include <bit>
+#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -17,10 +21,11 @@ class BlockTable {
   /// Null if there is none. May miss a block that is being inserted, or give one that is being erased.
   Block* find(GuestAddr pc, u32 mode) const {
     const Slots& slots = *current_.load(std::memory_order_acquire);
-    for (std::size_t i = hash(pc, mode);; ++i) {
-      Block* block = slots.at[i & slots.mask].load(std::memory_order_acquire);
+    for (std::size_t i = slots.home(pc, mode);; ++i) {
+      const Slot& slot = slots.at[i & slots.mask];
+      Block* block = slot.block.load(std::memory_order_acquire);
       if (block == nullptr) return nullptr;
-      if (block != erased() && block->pc == pc && block->mode == mode) return block;
+      if (slot.pc == pc && block != erased() && block->mode == mode) return block;
     }
   }
 
@@ -33,8 +38,8 @@ class BlockTable {
 
   void erase(Block* block) {
     Slots& slots = *current_.load();
-    for (std::size_t i = hash(block->pc, block->mode);; ++i) {
-      std::atomic<Block*>& slot = slots.at[i & slots.mask];
+    for (std::size_t i = slots.home(block->pc, block->mode);; ++i) {
+      std::atomic<Block*>& slot = slots.at[i & slots.mask].block;
       if (slot.load() == nullptr) return;
       if (slot.load() != block) continue;
       slot.store(erased(), std::memory_order_release);
@@ -47,22 +52,35 @@ class BlockTable {
   void for_each(Fn&& fn) const {
     const Slots& slots = *current_.load();
     for (std::size_t i = 0; i <= slots.mask; ++i)
-      if (Block* block = slots.at[i].load(); block != nullptr && block != erased()) fn(*block);
+      if (Block* block = slots.at[i].block.load(); block != nullptr && block != erased()) fn(*block);
   }
 
  private:
+  struct Slot {
+    GuestAddr pc;  // means something once `block` is not null
+    std::atomic<Block*> block;
+  };
   struct Slots {
-    explicit Slots(std::size_t count) : at(new std::atomic<Block*>[count]()), mask(count - 1) {}
-    std::unique_ptr<std::atomic<Block*>[]> at;
+    explicit Slots(std::size_t count) : at(static_cast<Slot*>(std::calloc(count, sizeof(Slot)))), mask(count - 1) {
+      if (at == nullptr) std::abort();
+    }
+    ~Slots() { std::free(at); }
+    Slots(const Slots&) = delete;
+    Slots& operator=(const Slots&) = delete;
+    /// Where probing starts: the product's top bits, which all bits of pc and mode reach.
+    std::size_t home(GuestAddr pc, u32 mode) const {
+      return ((pc ^ u64{mode} << 40) * 0x9e3779b97f4a7c15u) >> (64 - std::bit_width(mask));
+    }
+    Slot* at;  // zeroed by calloc(): pages of a large table that nobody wrote cost nothing
     std::size_t mask;
   };
   static Block* erased() { return reinterpret_cast<Block*>(1); }
-  static std::size_t hash(GuestAddr pc, u32 mode) { return ((pc >> 1) ^ u64{mode} << 40) * 0x9e3779b97f4a7c15u >> 24; }
   static void put(Slots& slots, Block* block) {
-    for (std::size_t i = hash(block->pc, block->mode);; ++i) {
-      std::atomic<Block*>& slot = slots.at[i & slots.mask];
-      if (slot.load(std::memory_order_relaxed) != nullptr) continue;
-      slot.store(block, std::memory_order_release);
+    for (std::size_t i = slots.home(block->pc, block->mode);; ++i) {
+      Slot& slot = slots.at[i & slots.mask];
+      if (slot.block.load(std::memory_order_relaxed) != nullptr) continue;
+      slot.pc = block->pc;
+      slot.block.store(block, std::memory_order_release);
       return;
     }
   }

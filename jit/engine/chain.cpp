@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "jit/engine/impl.h"
 
@@ -30,6 +31,8 @@ void Engine::Impl::retarget_incoming(TranslatedBlock& block) {
 
 void Engine::Impl::forget_in_jump_caches(GuestAddr pc) {
   for (ThreadRecord* thread : threads) {
+    if (FarTarget* far = std::atomic_ref<FarTarget*>(thread->far).load(); far != nullptr && far[far_index(pc)].pc == pc)
+      std::atomic_ref<u64>(far[far_index(pc)].pc).store(0);
     ir::JumpCacheEntry& entry = thread->cpu->jump_cache()[ir::jump_cache_index(pc)];
     if (entry.pc == pc)
       std::atomic_ref<u64>(entry.pc).store(ir::empty_jump_cache_pc(ir::jump_cache_index(pc)), std::memory_order_release);
@@ -198,8 +201,10 @@ void Engine::Impl::evict_next_generation(ThreadRecord* self, std::unique_lock<st
   }
   for (TranslatedBlock* block : old_blocks)
     if (building == nullptr || building->entry != block) delete block;
-  for (ThreadRecord* thread : threads)
+  for (ThreadRecord* thread : threads) {
     for (std::size_t i = 0; i < ir::kJumpCacheEntries; ++i) thread->cpu->jump_cache()[i].pc = ir::empty_jump_cache_pc(i);
+    if (thread->far != nullptr) std::memset(static_cast<void*>(thread->far), 0, sizeof(FarTarget) << kFarBits);
+  }
   cache.advance();
   ++evictions;
   resume_world();

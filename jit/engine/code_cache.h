@@ -40,12 +40,15 @@ class CodeCache {
  private:
   HostAddr start_of(unsigned generation) const { return executable_ + generation * part_; }
 
+  static constexpr std::size_t kPopulate = 64 << 10;
+
   u8* writable_ = nullptr;
   HostAddr executable_ = 0;
   std::size_t size_ = 0, part_ = 0;
   unsigned current_ = 0;
   unsigned full_parts_ = 0;
   HostAddr next_ = 0;
+  std::size_t populated_ = 0;  // bytes from the start
 };
 
 }  // namespace kiln::jit

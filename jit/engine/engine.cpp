@@ -30,6 +30,18 @@ double now() {
 ExitKind exit_kind(const CpuState* cpu) { return static_cast<ExitKind>(cpu->exit_kind); }
 bool interrupted(const CpuState* cpu) { return __atomic_load_n(&cpu->interrupt, __ATOMIC_RELAXED) != 0; }
 
+/// Puts where `block` begins into the thread's jump cache; 0 if it was dropped since it was looked up.
+HostAddr remember_code(CpuState* cpu, const TranslatedBlock& block) {
+  const HostAddr code = block.entry.load(std::memory_order_acquire);
+  const std::size_t index = ir::jump_cache_index(block.pc);
+  ir::JumpCacheEntry& entry = cpu->jump_cache()[index];
+  entry.code = code;
+  std::atomic_ref<u64>(entry.pc).store(block.pc);
+  if (!block.dead.load()) return code;  // dropped after this line, the dropper empties the entry itself
+  std::atomic_ref<u64>(entry.pc).store(ir::empty_jump_cache_pc(index));
+  return 0;
+}
+
 }  // namespace
 
 Engine::Impl::Impl(const EngineConfig& c, const ir::GuestDesc& g, AddressSpace& m)
@@ -40,7 +52,9 @@ Engine::Impl::Impl(const EngineConfig& c, const ir::GuestDesc& g, AddressSpace& 
   }
   started = now();
   runtime.leave = host::leave_address();
-  runtime.lookup_miss = host::lookup_miss_address();
+  // Self-check goes block by block, and the execution log names every block that the dispatcher enters.
+  const bool must_leave = config.self_check || config.log->on(kLogExec);
+  runtime.lookup_miss = must_leave ? host::lookup_miss_address() : host::lookup_quick_address();
   if (config.perf_map) {
     const std::string path = fmt::format("/tmp/perf-{}.map", getpid());
     perf_file = std::fopen(path.c_str(), "w");
@@ -303,12 +317,8 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
       pending = nullptr;
       thread.active.store(true);
     }
-    const HostAddr code = block->entry.load(std::memory_order_acquire);
-    ir::JumpCacheEntry& entry = cpu->jump_cache()[ir::jump_cache_index(block->pc)];
-    entry.code = code;
-    std::atomic_ref<u64>(entry.pc).store(block->pc);
-    if (block->dead.load()) {  // dropped since it was looked up: after this line, or the dropper empties the entry itself
-      std::atomic_ref<u64>(entry.pc).store(ir::empty_jump_cache_pc(ir::jump_cache_index(block->pc)));
+    const HostAddr code = remember_code(cpu, *block);
+    if (code == 0) {
       thread.active.store(false);
       continue;
     }
@@ -337,6 +347,37 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
   }
 }
 
+// An indirect exit missed the jump cache. The thread is active, as anywhere in generated code: what it finds stays.
+HostAddr Engine::Impl::find_code(CpuState* cpu) {
+  if (interrupted(cpu)) return 0;
+  ThreadRecord& thread = *thread_of(cpu);
+  ++thread.lookups;
+  const GuestAddr pc = cpu->pc;
+  FarTarget* const far = thread.far != nullptr ? &thread.far[far_index(pc)] : nullptr;
+  if (far != nullptr && pc != 0 && far->pc == pc && far->mode == cpu->mode) {
+    const HostAddr code = far->code;
+    const std::size_t index = ir::jump_cache_index(pc);
+    ir::JumpCacheEntry& entry = cpu->jump_cache()[index];
+    entry.code = code;
+    std::atomic_ref<u64>(entry.pc).store(pc);
+    // forget_in_jump_caches() empties the far entry first: what it misses in the jump cache is seen here.
+    if (std::atomic_ref<u64>(far->pc).load() == pc) return code;
+    std::atomic_ref<u64>(entry.pc).store(ir::empty_jump_cache_pc(index));
+    return 0;
+  }
+  const TranslatedBlock* block = find(pc, cpu->mode);
+  if (block == nullptr) return 0;
+  if (far != nullptr) {
+    far->code = block->entry.load(std::memory_order_acquire);
+    far->mode = cpu->mode;
+    std::atomic_ref<u64>(far->pc).store(pc);
+    if (block->dead.load()) std::atomic_ref<u64>(far->pc).store(0);
+  } else if (thread.lookups >= kFarAfter) {
+    void* mapping = mmap(nullptr, sizeof(FarTarget) << kFarBits, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapping != MAP_FAILED) std::atomic_ref<FarTarget*>(thread.far).store(static_cast<FarTarget*>(mapping));
+  }
+  return remember_code(cpu, *block);
+}
 ExitKind Engine::Impl::run_interpreter(CpuState* cpu) {
   for (;;) {
     if (interrupted(cpu)) {
@@ -412,6 +453,8 @@ ExitKind Engine::Impl::pass_changed_code(CpuState* cpu) {
   return exit_kind(cpu);
 }
 
+extern "C" HostAddr host::kiln_find_code(CpuState* cpu) { return thread_of(cpu)->engine->find_code(cpu); }
+
 // --- the public face --------------------------------------------------------------------------------------------------
 
 Engine::Engine(const EngineConfig& config, const ir::GuestDesc& guest, AddressSpace& memory)
@@ -433,6 +476,7 @@ CpuState* Engine::create_cpu() {
   thread->mapping = mapping;
   auto* cpu = reinterpret_cast<CpuState*>(static_cast<char*>(mapping) + ir::kJumpCacheBytes);
   thread->cpu = cpu;
+  thread->engine = impl_.get();
   impl_->guest.reset(cpu);
   cpu->memory_base = impl_->memory.base();
   cpu->mode = impl_->guest.mode_of(cpu);
@@ -449,6 +493,7 @@ void Engine::destroy_cpu(CpuState* cpu) {
     std::unique_lock lock(impl_->mutex);
     std::erase(impl_->threads, thread);
   }
+  if (thread->far != nullptr) munmap(thread->far, sizeof(FarTarget) << kFarBits);
   munmap(thread->mapping, thread->mapping_bytes);
   delete thread;
 }

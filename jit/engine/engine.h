@@ -116,8 +116,9 @@ class Engine {
   EngineStats stats() const;
   std::string stats_text() const;
 
- private:
   struct Impl;
+
+ private:
   std::unique_ptr<Impl> impl_;
 };
 

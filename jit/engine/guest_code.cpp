@@ -10,7 +10,7 @@ using ir::Op;
 using ir::Value;
 
 std::size_t CodeSnapshot::fetch(GuestAddr pc, u8* out, std::size_t size) {
-  constexpr std::size_t kAhead = 128;
+  constexpr std::size_t kAhead = 64;
   const std::size_t from = pc - start_;
   while (from + size > bytes_.size()) {
     // Page by page: the next one may not be there.

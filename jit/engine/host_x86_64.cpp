@@ -32,6 +32,12 @@ extern "C" __attribute__((naked, noinline)) void kiln_enter_code(CpuState*, Host
       ".globl kiln_lookup_miss\n kiln_lookup_miss:\n"
       "movl %[miss], %c[kind](%%r12)\n"
       "jmp kiln_leave\n"
+      ".globl kiln_lookup_quick\n kiln_lookup_quick:\n"
+      "movq %%r12, %%rdi\n"
+      "subq $8, %%rsp\n callq kiln_find_code\n addq $8, %%rsp\n"
+      "testq %%rax, %%rax\n"
+      "je kiln_lookup_miss\n"
+      "jmpq *%%rax\n"
       "kiln_leave_helper:\n"
       "movq %%rdi, %%r12\n"
       ".globl kiln_fault_leave\n kiln_fault_leave:\n"
@@ -46,7 +52,7 @@ extern "C" __attribute__((naked, noinline)) void kiln_enter_code(CpuState*, Host
       : [sp] "i"(offsetof(CpuState, host_sp)), [mxcsr] "i"(offsetof(CpuState, mxcsr)), [in_code] "i"(offsetof(CpuState, in_code)),
         [leave_helper] "i"(offsetof(CpuState, leave_helper)), [args] "i"(offsetof(CpuState, helper_args)), [kind] "i"(offsetof(CpuState, exit_kind)), [miss] "i"(static_cast<int>(ir::ExitKind::Miss)));
 }
-extern "C" char kiln_leave[], kiln_fault_leave[], kiln_lookup_miss[], kiln_call_thunk[];
+extern "C" char kiln_leave[], kiln_fault_leave[], kiln_lookup_miss[], kiln_lookup_quick[], kiln_call_thunk[];
 
 void enter_code(CpuState* state, HostAddr code) { kiln_enter_code(state, code); }
 void call_in_code(CpuState* state, void (*function)(CpuState*, const void*), const void* argument) {
@@ -57,6 +63,7 @@ void call_in_code(CpuState* state, void (*function)(CpuState*, const void*), con
 HostAddr leave_address() { return reinterpret_cast<HostAddr>(kiln_leave); }
 HostAddr fault_leave_address() { return reinterpret_cast<HostAddr>(kiln_fault_leave); }
 HostAddr lookup_miss_address() { return reinterpret_cast<HostAddr>(kiln_lookup_miss); }
+HostAddr lookup_quick_address() { return reinterpret_cast<HostAddr>(kiln_lookup_quick); }
 
 std::string processor_identity() {
   unsigned a = 0, b = 0, c = 0, d = 0, signature = 0;

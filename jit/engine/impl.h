@@ -111,13 +111,27 @@ struct StepBlock {
   bool helper_writes = false;  // memory, unseen by observers
 };
 
+/// A larger cache of look-ups behind the jump cache, for programs with more indirect targets than that holds: one line of memory
+/// instead of the block table's and the block's.
+struct FarTarget {
+  u64 pc;  // 0: empty
+  HostAddr code;
+  u32 mode;
+  u32 spare;
+};
+inline constexpr unsigned kFarBits = 15;
+inline constexpr u64 kFarAfter = 20'000;  // look-ups before a thread gets one: its pages are not for nothing
+constexpr std::size_t far_index(GuestAddr pc) { return pc * 0x9e3779b97f4a7c15u >> (64 - kFarBits); }
+
 /// The engine's record of a guest thread.
 struct ThreadRecord {
   ir::CpuState* cpu = nullptr;
   void* mapping = nullptr;
   std::size_t mapping_bytes = 0;
   std::atomic<bool> active{false};  // may hold code pointers; the world is stopped when none is
-  u64 dispatches = 0;
+  Engine::Impl* engine = nullptr;
+  u64 dispatches = 0, lookups = 0;
+  FarTarget* far = nullptr;         // 1 << kFarBits entries, or null
   bool recover = false;             // tier-1 fault: registers below are to be turned into guest state
   host::FaultRegisters fault;
   HostAddr left_at = 0;             // host pc of the last fault
@@ -137,6 +151,7 @@ struct Engine::Impl {
 
   // engine.cpp
   ir::ExitKind run(ir::CpuState* cpu);
+  HostAddr find_code(ir::CpuState* cpu);  // 0: ask the dispatcher
   ir::ExitKind run_interpreter(ir::CpuState* cpu);
   ir::ExitKind step(ir::CpuState* cpu, bool masked);
   ir::ExitKind pass_changed_code(ir::CpuState* cpu);

@@ -31,8 +31,9 @@ std::string Engine::stats_text() const {
       }
   });
   u64 dispatches = e.stats.dispatches;
-  for (const ThreadRecord* thread : e.threads) dispatches += thread->dispatches;
-  line("dispatcher entries", fmt::format("{}", dispatches));
+  u64 lookups = 0;
+  for (const ThreadRecord* thread : e.threads) dispatches += thread->dispatches, lookups += thread->lookups;
+  line("dispatcher entries", fmt::format("{}, {} look-ups from generated code", dispatches, lookups));
   line("direct exits chained", fmt::format("{} of {} ({:.0f} %)", chained, exits,
                                            exits ? 100.0 * static_cast<double>(chained) / static_cast<double>(exits) : 0.0));
   line("blocks invalidated", fmt::format("{}, {} cache generations evicted", s.invalidated, e.evictions));

@@ -20,6 +20,14 @@ bool looks_at_state(u32 effects) { return (effects & (READS_STATE | WRITES_STATE
 FlagsKinds kinds_made_by(const Block& block, const Inst& maker) {
   return makes_record(maker.op) ? only_kind(kind_made_by(maker, block[maker.args[0]].type)) : kUnknownKind;
 }
+/// Of a value that is written to the record's kind; `before`: what the record was.
+FlagsKinds kinds_of_value(const Block& block, ir::Value v, FlagsKinds before) {
+  const Inst& inst = block[v];
+  if (inst.op == Op::iconst_) return only_kind(static_cast<FlagsKind>(inst.imm));
+  if (inst.op == Op::get_reg_ && inst.imm == kKindOffset) return before;
+  if (inst.op != Op::select_) return kUnknownKind;
+  return kinds_of_value(block, inst.args[1], before) | kinds_of_value(block, inst.args[2], before);
+}
 }  // namespace
 
 RegionLowering::RegionLowering(llvm::Module& module, const RegionRequest& request)
@@ -51,13 +59,11 @@ std::string RegionLowering::collect_slots() {
     return {};
   };
   std::string error;
+  // The record's three first: flags_slots_ counts on their being neighbours, and blocks may name them as slots, too.
   for (const RegionBlock& rb : request_.blocks)
     for (const Inst& inst : rb.ir.insts) {
       flags_cross_blocks_ |= inst.op == Op::get_flags_;
-      if (inst.op == Op::get_reg_) error = add(inst.imm, inst.type);
-      else if (inst.op == Op::set_reg_) error = add(inst.imm, rb.ir[inst.args[0]].type);
-      else if (inst.op == Op::get_flags_ || inst.op == Op::set_flags_) uses_flags_ = true;
-      if (!error.empty()) return error;
+      uses_flags_ |= inst.op == Op::get_flags_ || inst.op == Op::set_flags_;
     }
   if (uses_flags_) {
     flags_slots_ = static_cast<unsigned>(slots_.size());
@@ -65,6 +71,12 @@ std::string RegionLowering::collect_slots() {
     add(kFlagsAOffset, Type::I64);
     add(kFlagsBOffset, Type::I64);
   }
+  for (const RegionBlock& rb : request_.blocks)
+    for (const Inst& inst : rb.ir.insts) {
+      if (inst.op == Op::get_reg_) error = add(inst.imm, inst.type);
+      else if (inst.op == Op::set_reg_) error = add(inst.imm, rb.ir[inst.args[0]].type);
+      if (!error.empty()) return error;
+    }
   if (slots_.size() > kMaxSlots) return "tier 2: region uses too many slots";
   u32 end = 0;
   for (auto [offset, index] : slot_of_offset_) {
@@ -78,6 +90,7 @@ void RegionLowering::transfer(const Block& block, BlockEntryFacts& facts) const 
   for (const Inst& inst : block.insts) {
     if (inst.op == Op::set_reg_) {
       set_dirty(slot_index(inst.imm), facts.dirty);
+      if (inst.imm == kKindOffset) facts.flags = kinds_of_value(block, inst.args[0], facts.flags);
     } else if (inst.op == Op::set_flags_) {
       for (unsigned i = 0; i < 3; ++i) set_dirty(flags_slots_ + i, facts.dirty);
       facts.flags = kinds_made_by(block, block[inst.args[0]]);
@@ -286,7 +299,10 @@ void RegionLowering::lower(const Inst& inst, ir::Value v) {
     case Op::iconst_: values_[v] = constant(inst.type, inst.imm & mask_low(type_bits(inst.type))); return;
     case Op::vconst_: values_[v] = llvm::ConstantVector::get({b_.getInt64(inst.imm), b_.getInt64(inst.imm2)}); return;
     case Op::get_reg_: values_[v] = read_slot(slot_index(inst.imm)); return;
-    case Op::set_reg_: write_slot(slot_index(inst.imm), arg(inst, 0)); return;
+    case Op::set_reg_:
+      write_slot(slot_index(inst.imm), arg(inst, 0));
+      if (inst.imm == kKindOffset) flags_kinds_ = kinds_of_value(*block_, inst.args[0], flags_kinds_);
+      return;
     case Op::set_flags_: lower_set_flags(inst.args[0]); return;
     // A flags value is no LLVM value: its maker is looked at where the record is set.
     case Op::get_flags_: lower_get_flags(v); return;

@@ -21,6 +21,8 @@ bool Stitcher::may_defer_cond(Value v) const {
   for (Value i = v + 1; i < values_[v].user; ++i) {
     const Inst& inst = (*block_)[i];
     if (inst.op == Op::set_flags_) return false;
+    if (inst.op == Op::set_reg_ && inst.imm >= offsetof(CpuState, flags_kind) && inst.imm <= offsetof(CpuState, flags_b))
+      return false;
     if (inst.op == Op::call_ && (ir::helper_of(inst).effects & ir::WRITES_STATE) != 0) return false;
   }
   return true;
