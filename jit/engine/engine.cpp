@@ -30,14 +30,14 @@ double now() {
 ExitKind exit_kind(const CpuState* cpu) { return static_cast<ExitKind>(cpu->exit_kind); }
 bool interrupted(const CpuState* cpu) { return __atomic_load_n(&cpu->interrupt, __ATOMIC_RELAXED) != 0; }
 
-/// Puts where `block` begins into the thread's jump cache; 0 if it was dropped since it was looked up.
+/// Puts where `block` begins into the thread's jump cache; 0 if it, or the region at its entry, was dropped since it was looked up.
 HostAddr remember_code(CpuState* cpu, const TranslatedBlock& block) {
   const HostAddr code = block.entry.load(std::memory_order_acquire);
   const std::size_t index = ir::jump_cache_index(block.pc);
   ir::JumpCacheEntry& entry = cpu->jump_cache()[index];
   entry.code = code;
   std::atomic_ref<u64>(entry.pc).store(block.pc);
-  if (!block.dead.load()) return code;  // dropped after this line, the dropper empties the entry itself
+  if (!block.dead.load() && block.entry.load() == code) return code;  // dropped after this line, the dropper empties the entry itself
   std::atomic_ref<u64>(entry.pc).store(ir::empty_jump_cache_pc(index));
   return 0;
 }
@@ -368,16 +368,18 @@ HostAddr Engine::Impl::find_code(CpuState* cpu) {
   const TranslatedBlock* block = find(pc, cpu->mode);
   if (block == nullptr) return 0;
   if (far != nullptr) {
-    far->code = block->entry.load(std::memory_order_acquire);
+    const HostAddr code = block->entry.load(std::memory_order_acquire);
+    far->code = code;
     far->mode = cpu->mode;
     std::atomic_ref<u64>(far->pc).store(pc);
-    if (block->dead.load()) std::atomic_ref<u64>(far->pc).store(0);
+    if (block->dead.load() || block->entry.load() != code) std::atomic_ref<u64>(far->pc).store(0);
   } else if (thread.lookups >= kFarAfter) {
     void* mapping = mmap(nullptr, sizeof(FarTarget) << kFarBits, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapping != MAP_FAILED) std::atomic_ref<FarTarget*>(thread.far).store(static_cast<FarTarget*>(mapping));
   }
   return remember_code(cpu, *block);
 }
+
 ExitKind Engine::Impl::run_interpreter(CpuState* cpu) {
   for (;;) {
     if (interrupted(cpu)) {
