@@ -19,6 +19,8 @@ struct Call;
 /// Beside ir::kFault*: the fault was an instruction fetch; the host found the page present, but for the rights.
 inline constexpr u32 kFaultFetch = u32{1} << 31;
 inline constexpr u32 kFaultPresent = u32{1} << 30;
+/// There was one: an abort whose address may well be 0.
+inline constexpr u32 kFaultAbort = u32{1} << 29;
 
 /// What the guest's kernel makes of an exception.
 struct ExceptionSignal {

@@ -154,8 +154,6 @@ bool push_signal_frame(Thread& thread, const SignalDelivery& d, u64 sp) {
   uc.stack_sp = thread.altstack.sp;
   uc.stack_size = thread.altstack.size;
   uc.stack_flags = static_cast<u32>(thread.altstack.flags);
-  if (!(uc.stack_flags & SS_DISABLE) && s.x[31] > uc.stack_sp && s.x[31] - uc.stack_sp <= uc.stack_size)
-    uc.stack_flags |= SS_ONSTACK;
   uc.sigmask = d.saved_mask;
   Sigcontext& mc = uc.mcontext;
   mc.fault_address = d.fault_address;
@@ -170,7 +168,7 @@ bool push_signal_frame(Thread& thread, const SignalDelivery& d, u64 sp) {
   fp.fpcr = static_cast<u32>(s.fpcr);
   std::memcpy(fp.vregs, s.v, sizeof fp.vregs);
   std::memcpy(mc.reserved, &fp, sizeof fp);
-  if (d.fault_address) {
+  if (d.fault_flags & kFaultAbort) {
     const EsrContext esr{kEsrMagic, sizeof(EsrContext), abort_syndrome(d.fault_flags)};
     std::memcpy(mc.reserved + sizeof fp, &esr, sizeof esr);
   }
@@ -231,10 +229,10 @@ ExceptionSignal exception(Thread& thread, ir::ExitKind kind) {
     case ir::ExitKind::Alignment: return {SIGBUS, BUS_ADRALN, value, value, 0};
     case ir::ExitKind::FetchFault:
       if (pc & 3) return {SIGBUS, BUS_ADRALN, pc, pc, 0};
-      if (thread.process->memory.prot_at(pc) < 0) return {SIGSEGV, SEGV_MAPERR, pc, pc, kFaultFetch};
-      return {SIGSEGV, SEGV_ACCERR, pc, pc, kFaultFetch | ir::kFaultMapped};
+      if (thread.process->memory.prot_at(pc) < 0) return {SIGSEGV, SEGV_MAPERR, pc, pc, kFaultAbort | kFaultFetch};
+      return {SIGSEGV, SEGV_ACCERR, pc, pc, kFaultAbort | kFaultFetch | ir::kFaultMapped};
     case ir::ExitKind::Fault: {
-      const u32 flags = cpu->exit_aux;
+      const u32 flags = cpu->exit_aux | kFaultAbort;
       if (flags & ir::kFaultBus) return {SIGBUS, BUS_ADRERR, value, value, flags};
       return {SIGSEGV, (flags & ir::kFaultMapped) ? SEGV_ACCERR : SEGV_MAPERR, value, value, flags};
     }

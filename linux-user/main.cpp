@@ -208,3 +208,8 @@ int main(int argc, char** argv) {
   mallopt(M_TOP_PAD, 1 << 20);  // translation fills the heap: fewer brk() calls
   return kiln::user::run(argc, argv);
 }
+
+#if __has_feature(thread_sanitizer)
+// A guest may start threads in a child of fork(); libc's fork() and Kiln's own locks are prepared for that.
+extern "C" const char* __tsan_default_options() { return "die_after_fork=0"; }
+#endif

@@ -70,8 +70,13 @@ void raise_for(Thread& thread, ir::ExitKind kind) {
       std::fprintf(stderr, "kiln: internal error: engine gave exit kind %u\n", static_cast<unsigned>(kind));
       std::abort();
   }
+  // A signal that came before is delivered first: the instruction is carried out again afterwards, and faults again. Not so a trap,
+  // which is reported behind its instruction.
+  block_all_signals();
+  if (thread.signal_pending && kind != ir::ExitKind::Trap) return;
   const ExceptionSignal e = thread.process->abi->exception(thread, kind);
   if (e.signal) raise_fault(thread, e.signal, e.code, e.address, e.fault_address, e.fault_flags);
+  else restore_signal_mask(thread);
 }
 
 }  // namespace

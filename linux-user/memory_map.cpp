@@ -11,9 +11,14 @@
 namespace kiln::user {
 namespace {
 
+#if __has_feature(thread_sanitizer)
+// Its shadow begins at 2^44; below 2^41 is room for a small guest.
+constexpr HostAddr kPreferredBase = HostAddr{1} << 40, kReservationEnd = (HostAddr{1} << 41) - 0x10000;
+#else
 constexpr HostAddr kPreferredBase = HostAddr{1} << 44;
 // Up to here; the rest of the 47 bits is for Kiln's own mappings.
 constexpr HostAddr kReservationEnd = HostAddr{0x7c00} << 32;
+#endif
 constexpr u32 kProtSem = 8;                    // accepted and without meaning, as in Linux
 constexpr GuestAddr kLowestMapping = 0x10000;  // Linux's mmap_min_addr
 constexpr GuestAddr kLow2G = u64{1} << 31;     // where MAP_32BIT ends

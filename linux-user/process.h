@@ -1,6 +1,7 @@
 // Process and Thread: the emulated process, one per Kiln process, and its threads, one host thread each.
 // Invariants: (1) outside signal handlers a thread's host signal mask equals its guest mask (minus SIGSEGV, SIGBUS), except
-// between the arrival of a signal and its delivery, when everything is blocked; so the kernel does queuing and choosing for us;
+// between the arrival of a signal and its delivery, when everything is blocked; so the kernel does queuing and choosing for us.
+// Nothing opens the host's mask while a signal is pending: see restore_signal_mask();
 // (2) a signal's host disposition follows the guest's (default, ignore, our handler), so default actions are the kernel's.
 #pragma once
 #include <atomic>
@@ -33,6 +34,8 @@ struct SignalAction {
   u64 mask = 0;
 };
 
+inline constexpr u32 kPendingQueued = 1, kPendingSegv = 2, kPendingBus = 4;  // Thread::signal_pending
+
 /// Shared by the threads of a process; a vfork() child has its own copy while it shares everything else with its parent.
 struct SignalTable {
   std::mutex mutex;
@@ -47,9 +50,13 @@ struct Thread {
   int tid = 0;
   bool leader = false;
 
-  // Signals. Written by this thread's handler, read by its main loop.
+  // Signals. Written by this thread's handler, read by its main loop. signal_pending has a bit for each of the three below; with
+  // kPendingQueued the host blocks everything, so that there is no second one before the first is delivered.
   volatile u32 signal_pending = 0;
   alignas(8) u8 pending_info[128] = {};
+  // SIGSEGV and SIGBUS from kill(2): the host never blocks them, so they come at any time, and wait here while the guest does.
+  alignas(8) u8 sent_fault[2][128] = {};
+  u32 blocked_faults = 0;  // of them: kPendingSegv, kPendingBus
   u64 mask = 0;                // the guest's blocked signals
   bool has_call_mask = false;  // a syscall (sigsuspend, ppoll, …) put call_mask in force for its duration
   u64 call_mask = 0;

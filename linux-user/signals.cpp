@@ -40,24 +40,38 @@ void host_sigaction(int signal, u64 handler, u64 flags) {
   raw_syscall(SYS_rt_sigaction, static_cast<u64>(signal), reinterpret_cast<u64>(&action), 0, 8);
 }
 
-void queue(Thread& thread, const siginfo_t* info, void* ucontext) {
+// What runs in the handler of asynchronous signals is not instrumented: it may have interrupted ThreadSanitizer itself.
+#define KILN_ASYNC_HANDLER __attribute__((disable_sanitizer_instrumentation))
+
+KILN_ASYNC_HANDLER void block_all_after(void* ucontext) {
   const u64 all = ~kNeverBlocked;
-  std::memcpy(&static_cast<ucontext_t*>(ucontext)->uc_sigmask, &all, sizeof all);
-  if (thread.signal_pending) return;
-  std::memcpy(thread.pending_info, info, sizeof thread.pending_info);
-  thread.signal_pending = 1;
+  __builtin_memcpy_inline(&static_cast<ucontext_t*>(ucontext)->uc_sigmask, &all, sizeof all);
+}
+
+KILN_ASYNC_HANDLER void queue(Thread& thread, const siginfo_t* info, void* ucontext) {
+  const int signal = info->si_signo;
+  u32 bit = kPendingQueued;
+  u8* slot = thread.pending_info;
+  if (signal == SIGSEGV || signal == SIGBUS) {
+    bit = signal == SIGSEGV ? kPendingSegv : kPendingBus;
+    slot = thread.sent_fault[signal == SIGBUS];
+  } else {
+    block_all_after(ucontext);
+  }
+  if (thread.signal_pending & bit) return;  // the same standard signal twice is one
+  __builtin_memcpy_inline(slot, info, sizeof thread.pending_info);
+  thread.signal_pending = thread.signal_pending | bit;
   __atomic_store_n(&thread.cpu->interrupt, 1u, __ATOMIC_RELEASE);
   rewind_safe_syscall(ucontext);
 }
 
-void pass_on(int signal, const siginfo_t* info, void* ucontext) {
-  const u64 all = ~kNeverBlocked;
-  std::memcpy(&static_cast<ucontext_t*>(ucontext)->uc_sigmask, &all, sizeof all);
+KILN_ASYNC_HANDLER void pass_on(int signal, const siginfo_t* info, void* ucontext) {
+  block_all_after(ucontext);
   const u64 pid = static_cast<u64>(raw_syscall(SYS_getpid));
   raw_syscall(SYS_rt_sigqueueinfo, pid, static_cast<u64>(signal), reinterpret_cast<u64>(info));
 }
 
-void on_async_signal(int signal, siginfo_t* info, void* ucontext) {
+KILN_ASYNC_HANDLER void on_async_signal(int signal, siginfo_t* info, void* ucontext) {
   const int saved = errno;
   if (t_thread) queue(*t_thread, info, ucontext);
   else pass_on(signal, info, ucontext);
@@ -149,6 +163,9 @@ void apply_action(int signal, const SignalAction& action) {
   else host_sigaction(signal, address_of(on_async_signal), kept | SA_SIGINFO);
 }
 
+/// What is blocked now: a syscall's temporary mask while a signal that interrupted it is delivered.
+u64 mask_in_force(const Thread& thread) { return thread.has_call_mask ? thread.call_mask : thread.mask; }
+
 bool on_altstack(const Thread& thread, u64 sp) {
   const auto& s = thread.altstack;
   return !(s.flags & SS_DISABLE) && !(s.flags & kSsAutodisarm) && sp > s.sp && sp - s.sp <= s.size;
@@ -189,7 +206,7 @@ void deliver(Thread& thread, const u8* info, u64 fault_address, u32 fault_flags,
     process.log.write(line);
   }
   if (synchronous && (action.handler <= 1 || (thread.mask & signal_bit(signal)))) die_by_signal(thread, signal, info);
-  const u64 base = thread.has_call_mask ? thread.call_mask : thread.mask;
+  const u64 base = mask_in_force(thread);
   thread.has_call_mask = false;
   if (action.handler == 1) return set_signal_mask(thread, thread.mask);
   if (action.handler == 0) {
@@ -211,7 +228,10 @@ void deliver(Thread& thread, const u8* info, u64 fault_address, u32 fault_flags,
   u64 sp = process.abi->stack_pointer(thread.cpu);
   if ((action.flags & SA_ONSTACK) && !(thread.altstack.flags & SS_DISABLE) && !on_altstack(thread, sp))
     sp = thread.altstack.sp + thread.altstack.size;
-  if (!process.abi->push_signal_frame(thread, d, sp)) die_by_signal(thread, SIGSEGV);
+  if (!process.abi->push_signal_frame(thread, d, sp)) {  // force_sigsegv(): its own handler may have a better stack
+    if (signal == SIGSEGV) die_by_signal(thread, SIGSEGV);
+    return raise_fault(thread, SIGSEGV, SI_KERNEL, 0);
+  }
   if (thread.altstack.flags & kSsAutodisarm) thread.altstack = {0, SS_DISABLE, 0};
   u64 mask = base | action.mask;
   if (!(action.flags & SA_NODEFER)) mask |= signal_bit(signal);
@@ -238,24 +258,91 @@ void init_signals(Process& process, Thread& leader) {
   host_sigprocmask(mask & ~kNeverBlocked);
 }
 
-void set_signal_mask(Thread& thread, u64 mask) {
-  thread.mask = mask & ~kUnblockable;
-  host_sigprocmask(thread.mask & ~kNeverBlocked);
+namespace {
+/// Opens the host's mask unless a signal is pending, without a gap between looking and opening: 0 or kRestartSyscall.
+s64 open_host_mask(const Thread& thread, u64 mask) {
+  mask &= ~kNeverBlocked;
+  const u64 args[6] = {SIG_SETMASK, reinterpret_cast<u64>(&mask), 0, 8};
+  return safe_syscall(SYS_rt_sigprocmask, const_cast<const u32*>(&thread.signal_pending), args);
 }
 
-void block_all_signals() { host_sigprocmask(~kNeverBlocked); }
-void restore_signal_mask(const Thread& thread) { host_sigprocmask(thread.mask & ~kNeverBlocked); }
-
-void deliver_pending(Thread& thread) {
-  while (thread.signal_pending) {
-    alignas(8) u8 info[128];
-    std::memcpy(info, thread.pending_info, sizeof info);
-    thread.signal_pending = 0;
-    deliver(thread, info, 0, 0, false);
+/// SIGSEGV and SIGBUS from kill(2) that the guest blocked, and no longer does.
+void revive_blocked_faults(Thread& thread) {
+  for (const auto& [bit, signal] : {std::pair{kPendingSegv, SIGSEGV}, {kPendingBus, SIGBUS}}) {
+    if ((thread.blocked_faults & bit) == 0 || (thread.mask & signal_bit(signal))) continue;
+    thread.blocked_faults &= ~bit;
+    __atomic_fetch_or(const_cast<u32*>(&thread.signal_pending), bit, __ATOMIC_RELAXED);
+    __atomic_store_n(&thread.cpu->interrupt, 1u, __ATOMIC_RELEASE);
   }
 }
 
+void deliver_one(Thread& thread, u32 bit, const u8* slot) {
+  alignas(8) u8 info[128];
+  std::memcpy(info, slot, sizeof info);
+  int signal;
+  std::memcpy(&signal, info, sizeof signal);
+  __atomic_fetch_and(const_cast<u32*>(&thread.signal_pending), ~bit, __ATOMIC_RELAXED);
+  if ((mask_in_force(thread) & signal_bit(signal)) == 0) return deliver(thread, info, 0, 0, false);
+  // Blocked meanwhile (by the handler of a trap that came at the same time): it goes on waiting.
+  if (bit == kPendingQueued)
+    raw_syscall(SYS_rt_tgsigqueueinfo, static_cast<u64>(getpid()), static_cast<u64>(thread.tid), static_cast<u64>(signal),
+                reinterpret_cast<u64>(info));
+  else
+    thread.blocked_faults |= bit;
+  restore_signal_mask(thread);
+}
+}  // namespace
+
+void set_signal_mask(Thread& thread, u64 mask) {
+  thread.mask = mask & ~kUnblockable;
+  revive_blocked_faults(thread);
+  restore_signal_mask(thread);
+}
+
+s64 change_signal_mask(Thread& thread, u64 mask) {
+  mask &= ~kUnblockable;
+  if (const s64 r = open_host_mask(thread, mask); r < 0) return r;
+  thread.mask = mask;
+  revive_blocked_faults(thread);
+  return 0;
+}
+
+void block_all_signals() { host_sigprocmask(~kNeverBlocked); }
+bool hold_signals(const Thread& thread) {
+  block_all_signals();
+  return thread.signal_pending == 0;
+}
+void restore_signal_mask(const Thread& thread) { open_host_mask(thread, thread.mask); }
+
+void deliver_pending(Thread& thread) {
+  while (const u32 pending = thread.signal_pending) {
+    if ((pending & kPendingQueued) == 0) block_all_signals();
+    if (thread.signal_pending & kPendingQueued) deliver_one(thread, kPendingQueued, thread.pending_info);
+    else if (thread.signal_pending & kPendingSegv) deliver_one(thread, kPendingSegv, thread.sent_fault[0]);
+    else deliver_one(thread, kPendingBus, thread.sent_fault[1]);
+  }
+}
+
+s64 change_altstack(Thread& thread, const GuestAbi::GuestStack* fresh, GuestAbi::GuestStack* old, u64 sp) {
+  auto& stack = thread.altstack;
+  const bool active = on_altstack(thread, sp);
+  if (old) {
+    *old = stack;
+    // SS_AUTODISARM is told as it was set, SS_ONSTACK as it is.
+    old->flags = (stack.size == 0 ? u64{SS_DISABLE} : active ? u64{SS_ONSTACK} : 0) | (stack.flags & kSsAutodisarm);
+  }
+  if (!fresh) return 0;
+  if (active) return -EPERM;
+  const u64 mode = fresh->flags & ~kSsAutodisarm;
+  if (mode != 0 && mode != SS_DISABLE && mode != SS_ONSTACK) return -EINVAL;
+  if (mode == SS_DISABLE) stack = {0, fresh->flags, 0};
+  else if (fresh->size < thread.process->abi->minimal_stack) return -ENOMEM;
+  else stack = *fresh;
+  return 0;
+}
+
 void raise_fault(Thread& thread, int signal, int code, GuestAddr address, u64 fault_address, u32 fault_flags) {
+  block_all_signals();  // until the handler's mask is in force
   alignas(8) u8 info[128] = {};
   std::memcpy(info, &signal, 4);
   std::memcpy(info + 8, &code, 4);

@@ -7,10 +7,17 @@ namespace kiln::user {
 /// Takes over dispositions and mask that Kiln was started with; installs the fault handlers.
 void init_signals(Process& process, Thread& leader);
 
-/// Sets the guest's mask of the calling thread, and the host's with it.
+/// Sets the guest's mask of the calling thread, and the host's with it. Everything must be blocked (a signal that came in between would
+/// be delivered although the new mask has it); a syscall that changes the mask uses change_signal_mask().
 void set_signal_mask(Thread& thread, u64 mask);
-/// Host mask only: everything blocked (around fork and thread creation), then as the guest has it.
+/// The mask as a syscall of the guest changes it: 0, or kRestartSyscall if a signal came first (nothing was changed then).
+s64 change_signal_mask(Thread& thread, u64 mask);
+/// Host mask only: everything blocked.
 void block_all_signals();
+/// The same, for a syscall that cannot be interrupted half-way (fork, exit, sigreturn). False: a signal came before that; the caller
+/// returns kRestartSyscall, so that it is delivered first.
+bool hold_signals(const Thread& thread);
+/// Host mask only: as the guest has it, unless a signal is pending: then it stays closed until that is delivered.
 void restore_signal_mask(const Thread& thread);
 
 /// Delivers the pending signal, and those that arrive when the mask is restored.
@@ -37,6 +44,9 @@ inline constexpr int kInternalErrorStatus = 125;
 /// Ends the process by `signal`, as if nobody had handled it.
 [[noreturn]] void die_by_signal(Thread& thread, int signal, const u8* info = nullptr);
 
+/// sigaltstack(2) for a thread whose stack pointer is sp: sets *fresh (may be null), gives the former in *old (may be null). 0 or -errno.
+s64 change_altstack(Thread& thread, const GuestAbi::GuestStack* fresh, GuestAbi::GuestStack* old, u64 sp);
+
 /// Temporary mask for the duration of a syscall that takes one (ppoll, sigsuspend, …).
 struct CallMask {
   CallMask(Thread& t, bool wanted, u64 mask) : thread(t), set(wanted) {
@@ -45,7 +55,7 @@ struct CallMask {
     thread.has_call_mask = true;
   }
   ~CallMask() {
-    // With a signal pending the delivery still needs it.
+    // With a signal pending the delivery still needs it, if it interrupted the call: see handle_syscall().
     if (set && !thread.signal_pending) thread.has_call_mask = false;
   }
   Thread& thread;

@@ -13,6 +13,7 @@ struct A64State : ir::CpuState {
   u64 fpsr;               // QC and bits that MXCSR does not hold; cumulative exception bits are merged in from MXCSR when read
   u64 exclusive_address;  // ~0: no reservation
   u64 exclusive_value[2]; // what the load-exclusive saw
+  u64 exclusive_version;  // of the address's granule then: see exclusive_version() in helpers.cpp
   u64 fpsr_watched;       // the guest has read or written FPSR: from now on rare exception bits are worth a check
 };
 

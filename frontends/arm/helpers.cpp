@@ -1,6 +1,7 @@
 // C++ functions that lifted A64 code calls. They run with CpuState::in_code set and the guest's MXCSR loaded.
 #include "frontends/arm/helpers.h"
 
+#include <atomic>
 #include <emmintrin.h>
 
 #include <array>
@@ -65,6 +66,19 @@ __m128i cas128(ir::CpuState* state, u64 address, __m128i expected, __m128i desir
   return __m128i{static_cast<long long>(low), static_cast<long long>(high)};
 }
 
+// The global monitor: a count for each granule of 16 bytes (a few share one), which a store-exclusive takes one further before it
+// compares and swaps. Of two that saw the same count one fails, so nobody changes a cell and changes it back unseen.
+std::atomic<u64> exclusive_counts[4096];
+std::atomic<u64>& exclusive_count(u64 address) {  // without the tag
+  return exclusive_counts[((address >> 4 ^ address >> 16) & mask_low(40)) % std::size(exclusive_counts)];
+}
+u64 exclusive_version(ir::CpuState*, u64 address) { return exclusive_count(address).load(); }
+// Not whole: a thread that the host suspends between its claim and its compare-and-swap can be passed by A-B-A. The claim would have to
+// be held until the swap, and be given up by faults (stress_order.c's stack() shows it on a busy machine, one run of ten).
+u64 claim_exclusive(ir::CpuState*, u64 address, u64 version) {
+  return exclusive_count(address).compare_exchange_strong(version, version + 1);
+}
+
 u64 read_fpsr(ir::CpuState* state) {
   A64State& s = *static_cast<A64State*>(state);
   s.fpsr_watched = 1;
@@ -107,6 +121,11 @@ const Helper kCas128 = {"cas128",
                         Type::V128,
                         {Type::I64, Type::V128, Type::V128},
                         ir::READS_MEM | ir::WRITES_MEM | ir::MAY_FAULT};
+// Memory effects, so that they stay where they are beside the accesses.
+const Helper kExclusiveVersionOf = {
+    "exclusive_version", address_of(exclusive_version), Type::I64, {Type::I64}, ir::READS_MEM | ir::WRITES_MEM};
+const Helper kClaimExclusive = {
+    "claim_exclusive", address_of(claim_exclusive), Type::I64, {Type::I64, Type::I64}, ir::READS_MEM | ir::WRITES_MEM};
 const Helper kReadFpsr = {"read_fpsr", address_of(read_fpsr), Type::I64, {}, kStateEffects};
 const Helper kSettleInexact = {"settle_inexact", address_of(settle_inexact), Type::Void, {}, kStateEffects};
 const Helper kWriteFpsr = {"write_fpsr", address_of(write_fpsr), Type::Void, {Type::I64}, kStateEffects};

@@ -9,6 +9,8 @@ namespace kiln::arm {
 extern const ir::Helper kCrc32[2][4];
 /// v128 cas(address, expected, desired) -> old; 16 bytes.
 extern const ir::Helper kCas128;
+extern const ir::Helper kExclusiveVersionOf;  // i64 (address): for claim_exclusive
+extern const ir::Helper kClaimExclusive;      // i64 (address, version): 1 if no other store-exclusive began since; now one has
 extern const ir::Helper kReadFpsr;       // i64 ()
 extern const ir::Helper kSettleInexact;  // void (): the mode word after MXCSR.PE
 extern const ir::Helper kWriteFpsr;      // void (i64)

@@ -26,7 +26,7 @@ constexpr const char* kVNames[32] = {"v0",  "v1",  "v2",  "v3",  "v4",  "v5",  "
                                      "v22", "v23", "v24", "v25", "v26", "v27", "v28", "v29", "v30", "v31"};
 
 constexpr auto kSlots = [] {
-  std::array<Slot, 71> slots{};
+  std::array<Slot, 72> slots{};
   for (u32 i = 0; i < 32; ++i) {
     slots[i] = {kXNames[i], static_cast<u32>(offsetof(A64State, x)) + 8 * i, Type::I64};
     slots[32 + i] = {kVNames[i], static_cast<u32>(offsetof(A64State, v)) + 16 * i, Type::V128};
@@ -38,6 +38,7 @@ constexpr auto kSlots = [] {
   slots[68] = {"exclusive_address", offsetof(A64State, exclusive_address), Type::I64};
   slots[69] = {"exclusive_value0", offsetof(A64State, exclusive_value), Type::I64};
   slots[70] = {"exclusive_value1", offsetof(A64State, exclusive_value) + 8, Type::I64};
+  slots[71] = {"exclusive_version", offsetof(A64State, exclusive_version), Type::I64};
   return slots;
 }();
 
@@ -47,7 +48,7 @@ void reset(ir::CpuState* state) {
   std::memset(s.v, 0, sizeof s.v);
   s.tpidr_el0 = s.tpidrro_el0 = s.fpcr = s.fpsr = s.fpsr_watched = 0;
   s.exclusive_address = ~u64{0};
-  s.exclusive_value[0] = s.exclusive_value[1] = 0;
+  s.exclusive_value[0] = s.exclusive_value[1] = s.exclusive_version = 0;
   s.pc = 0;
   s.flags_kind = static_cast<u32>(ir::FlagsKind::Image);
   s.flags_a = s.flags_b = 0;

@@ -1,6 +1,7 @@
 // Exclusives, load-acquire and store-release, LSE atomics.
-// A store-exclusive is a compare-and-swap from the value that the load-exclusive saw. As QEMU's, this lets A-B-A writes of
-// other threads pass, which no program that also runs with LSE can notice.
+// A store-exclusive is a compare-and-swap from the value that the load-exclusive saw, and fails as well if another store-exclusive to the
+// same granule began meanwhile (helpers.cpp), which finds A-B-A but for a small hole. Plain stores and LSE atomics that change a
+// cell and change it back go unnoticed; who mixes them with exclusives on one cell has a value there that does not care (a lock, a count).
 #include "frontends/arm/base_atomic.decode.h"
 #include "frontends/arm/helpers.h"
 
@@ -17,6 +18,7 @@ using ir::Width;
 namespace {
 
 constexpr std::size_t kExclusiveAddress = offsetof(A64State, exclusive_address);
+constexpr std::size_t kExclusiveVersion = offsetof(A64State, exclusive_version);
 constexpr std::size_t exclusive_value(unsigned i) { return offsetof(A64State, exclusive_value) + 8 * i; }
 
 /// Natural alignment is demanded (no FEAT_LSE2).
@@ -47,9 +49,21 @@ Value cas128(Lifter& l, Value address, Value expected, Value desired) {
   return l.ir.call(kCas128, {address, expected, desired});
 }
 
+/// The beginning of every load-exclusive: before its load, or a change in between would be missed.
+void note_version(Lifter& l, Value address) { l.ir.set_reg(kExclusiveVersion, l.ir.call(kExclusiveVersionOf, {address})); }
+
+/// The beginning of every store-exclusive (i1): is the reservation still there?
+Value claim(Lifter& l, Value address) {
+  auto& ir = l.ir;
+  const Value same = ir.icmp(Op::icmp_eq_, address, ir.get_reg(Type::I64, kExclusiveAddress));
+  const Value claimed = ir.call(kClaimExclusive, {address, ir.get_reg(Type::I64, kExclusiveVersion)});
+  return ir.and_(same, ir.icmp(Op::icmp_ne_, claimed, ir.i64(0)));
+}
+
 /// The end of every store-exclusive: status register and reservation.
 void finish_store_exclusive(Lifter& l, u32 rs, Value stored) {
   clear_exclusive(l);
+  l.ir.set_reg(kExclusiveVersion, l.ir.i64(0));
   l.set_r(rs, l.ir.zext(Type::I32, l.ir.not_(stored)));
 }
 
@@ -58,7 +72,7 @@ void finish_store_exclusive(Lifter& l, u32 rs, Value stored) {
 void store_exclusive(Lifter& l, unsigned log_size, u32 release, u32 rs, u32 rn, Value desired) {
   auto& ir = l.ir;
   const Value address = l.x_sp(rn);
-  const Value reserved = ir.icmp(Op::icmp_eq_, address, ir.get_reg(Type::I64, kExclusiveAddress));
+  const Value reserved = claim(l, address);
   Value expected = ir.get_reg(Type::I64, exclusive_value(0));
   if (log_size < 3) expected = ir.ubfx(ir.trunc(Type::I32, expected), 0, 8u << log_size);
   desired = ir.select(reserved, desired, expected);
@@ -70,6 +84,7 @@ void store_exclusive(Lifter& l, unsigned log_size, u32 release, u32 rs, u32 rn, 
 
 Lift lift_ldxr(Lifter& l, const fields::ldxr& f) {
   const Value address = l.x_sp(f.rn);
+  note_version(l, address);
   const Value value = l.ir.load(Type::I64, address, 0, ordered(f.size, f.acquire ? Order::SeqCst : Order::Relaxed));
   l.ir.set_reg(kExclusiveAddress, address);
   l.ir.set_reg(exclusive_value(0), value);
@@ -81,6 +96,7 @@ Lift lift_ldxp(Lifter& l, const fields::ldxp& f) {
   auto& ir = l.ir;
   const MemOp m = ordered(3, f.acquire ? Order::SeqCst : Order::Relaxed);
   const Value address = l.x_sp(f.rn);
+  note_version(l, address);
   if (!f.sz) {
     const Value both = ir.load(Type::I64, address, 0, m);
     ir.set_reg(kExclusiveAddress, address);
@@ -111,7 +127,7 @@ Lift lift_stxp(Lifter& l, const fields::stxp& f) {
   }
   auto& ir = l.ir;
   const Value address = l.x_sp(f.rn);
-  const Value reserved = ir.icmp(Op::icmp_eq_, address, ir.get_reg(Type::I64, kExclusiveAddress));
+  const Value reserved = claim(l, address);
   const Value low = ir.get_reg(Type::I64, exclusive_value(0)), high = ir.get_reg(Type::I64, exclusive_value(1));
   const Value expected = join_v(l, low, high);
   const Value desired = join_v(l, ir.select(reserved, l.x(f.rt), low), ir.select(reserved, l.x(f.rt2), high));

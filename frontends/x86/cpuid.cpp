@@ -50,6 +50,7 @@ constexpr u64 features_of(Generation generation) {
 }
 constexpr u64 kFeaturesOf[] = {features_of(pentium3), features_of(core2), features_of(haswell), features_of(max)};
 
+// Under a hypervisor this takes tens of microseconds: what is asked for all the time (by every signal frame) is asked once, below.
 CpuidResult host(u32 leaf, u32 subleaf) {
   CpuidResult r;
   __cpuid_count(leaf, subleaf, r.eax, r.ebx, r.ecx, r.edx);
@@ -57,7 +58,14 @@ CpuidResult host(u32 leaf, u32 subleaf) {
 }
 /// "max" says of caches, family and vendor what the host says: whoever asks wants to be fast on this machine, and what rare
 /// corners of x87 and undefined flags give is the host's as well.
-bool host_is_amd() { return host(0, 0).ecx == 0x444d4163; }
+bool host_is_amd() {
+  static const bool amd = host(0, 0).ecx == 0x444d4163;
+  return amd;
+}
+u32 host_signature() {
+  static const u32 signature = host(1, 0).eax;
+  return signature;
+}
 bool is_amd(const Model& model) { return model.generation == max && host_is_amd(); }
 
 const char* vendor_of(const Model& model) { return is_amd(model) ? "AuthenticAMD" : "GenuineIntel"; }
@@ -112,7 +120,7 @@ CpuidResult plain_leaf(const X86State& state, const Model& model, u32 leaf, u32 
       return {model.max_leaf, word_of(vendor, 12, 0), word_of(vendor, 12, 8), word_of(vendor, 12, 4)};
     }
     case 1: {
-      const u32 signature = model.signature ? model.signature : host(1, 0).eax;
+      const u32 signature = model.signature ? model.signature : host_signature();
       return {signature, processor_number() << 24 | 1u << 16 | 8u << 8, 0, 0};  // 8: CLFLUSH's 64 bytes
     }
     case 2: return cache_descriptors(model.generation);
@@ -134,7 +142,7 @@ CpuidResult plain_leaf(const X86State& state, const Model& model, u32 leaf, u32 
       if (!amd) return {highest, 0, 0, 0};
       return {highest, word_of(vendor, 12, 0), word_of(vendor, 12, 8), word_of(vendor, 12, 4)};
     }
-    case 0x80000001: return {amd ? host(1, 0).eax : 0, 0, amd ? 1u << 22 : 0, 0};  // TOPOEXT: leaves 8000001D and 8000001E
+    case 0x80000001: return {amd ? host_signature() : 0, 0, amd ? 1u << 22 : 0, 0};  // TOPOEXT: leaves 8000001D and 8000001E
     case 0x80000002:
     case 0x80000003:
     case 0x80000004: {
@@ -223,7 +231,7 @@ const char* cpu_vendor(unsigned index) { return vendor_of(model_of(index)); }
 const char* cpu_brand(unsigned index) { return brand_of(model_of(index)); }
 u32 cpu_signature(unsigned index) {
   const Model& model = model_of(index);
-  return model.signature ? model.signature : host(1, 0).eax;
+  return model.signature ? model.signature : host_signature();
 }
 
 }  // namespace kiln::x86

@@ -34,7 +34,7 @@ void Engine::Impl::forget_in_jump_caches(GuestAddr pc) {
     if (FarTarget* far = std::atomic_ref<FarTarget*>(thread->far).load(); far != nullptr && far[far_index(pc)].pc == pc)
       std::atomic_ref<u64>(far[far_index(pc)].pc).store(0);
     ir::JumpCacheEntry& entry = thread->cpu->jump_cache()[ir::jump_cache_index(pc)];
-    if (entry.pc == pc)
+    if (std::atomic_ref<u64>(entry.pc).load() == pc)
       std::atomic_ref<u64>(entry.pc).store(ir::empty_jump_cache_pc(ir::jump_cache_index(pc)), std::memory_order_release);
   }
 }

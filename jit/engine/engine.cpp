@@ -28,6 +28,11 @@ double now() {
 }
 
 ExitKind exit_kind(const CpuState* cpu) { return static_cast<ExitKind>(cpu->exit_kind); }
+// A fault leaves this without unwinding, so it must leave nothing behind in a sanitizer's own stack.
+__attribute__((disable_sanitizer_instrumentation)) void interpret_block(CpuState* cpu, const void* block) {
+  ir::interpret(*static_cast<const ir::Block*>(block), cpu);
+}
+
 bool interrupted(const CpuState* cpu) { return __atomic_load_n(&cpu->interrupt, __ATOMIC_RELAXED) != 0; }
 
 /// Puts where `block` begins into the thread's jump cache; 0 if it, or the region at its entry, was dropped since it was looked up.
@@ -400,7 +405,7 @@ ExitKind Engine::Impl::run_interpreter(CpuState* cpu) {
     }
     cpu->exit_kind = static_cast<u32>(ExitKind::None);
     // interpret() keeps pc and slots exact; a fault leaves it through the same door as a helper's.
-    host::call_in_code(cpu, [](CpuState* state, const void* ir) { ir::interpret(*static_cast<const ir::Block*>(ir), state); },
+    host::call_in_code(cpu, interpret_block,
                        block->ir.get());
     if (pass_fault(cpu) != ExitKind::None) return exit_kind(cpu);
   }
@@ -420,7 +425,7 @@ ExitKind Engine::Impl::step(CpuState* cpu, bool masked) {
   CodeSnapshot code(memory, cpu->pc);
   lift(code, cpu->pc, cpu->mode, 1, masked, block);
   cpu->exit_kind = static_cast<u32>(ExitKind::None);
-  host::call_in_code(cpu, [](CpuState* state, const void* ir) { ir::interpret(*static_cast<const ir::Block*>(ir), state); }, &block);
+  host::call_in_code(cpu, interpret_block, &block);
   return exit_kind(cpu);
 }
 
@@ -560,11 +565,20 @@ void Engine::after_fork_child(CpuState* cpu) {
   ThreadRecord* self = thread_of(cpu);
   impl_->unsaved_blocks = 0;  // the parent's
   std::erase_if(impl_->threads, [&](ThreadRecord* t) { return t != self; });
+  // What the compile thread (or another guest thread, with synchronous_tier2) was about to do nobody does now: it is to be asked for again.
+  const auto ask_again = [&](TranslatedBlock* block) {
+    if (block->dead) return;
+    block->queued = false;
+    arm(*block, impl_->config.hot_threshold);
+  };
+  if (impl_->building != nullptr) ask_again(impl_->building->entry);
+  impl_->building = nullptr;  // on a stack that no longer exists
+  for (TranslatedBlock* block : impl_->compile_queue) ask_again(block);
+  impl_->compile_queue.clear();
   if (impl_->compile_thread_running) {
     // The thread does not exist in the child.
     new (&impl_->compile_wanted) std::condition_variable;
     impl_->compile_thread_running = false;
-    impl_->compile_queue.clear();
   }
   new (&impl_->world_resumed) std::condition_variable;
   impl_->world_stopping.store(false);  // a thread of the parent's may have been waiting for the others

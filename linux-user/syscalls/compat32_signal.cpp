@@ -18,12 +18,6 @@ struct HostSigaction32 {
 };
 static_assert(kSigaction32.host_size() == sizeof(HostSigaction32));
 
-s64 change_mask(Call& c, u64 mask) {
-  if (c.thread.signal_pending) return kRestartSyscall;  // deliver first: its frame saves the old mask
-  set_signal_mask(c.thread, mask);
-  return 0;
-}
-
 }  // namespace
 
 s64 c32_rt_sigaction(Call& c) {
@@ -78,14 +72,14 @@ s64 c32_sigprocmask(Call& c) {
       case SIG_SETMASK: mask = (old & ~u64{0xffffffff}) | set; break;
       default: return -EINVAL;
     }
-    if (const s64 r = change_mask(c, mask); r < 0) return r;
+    if (const s64 r = change_signal_mask(c.thread, mask); r < 0) return r;
   }
   return c.a[2] == 0 || put_word<u32>(c, c.a[2], static_cast<u32>(old)) ? 0 : -EFAULT;
 }
 s64 c32_sgetmask(Call& c) { return static_cast<u32>(c.thread.mask); }
 s64 c32_ssetmask(Call& c) {
   const u64 old = c.thread.mask;
-  const s64 r = change_mask(c, c.u(0));
+  const s64 r = change_signal_mask(c.thread, c.u(0));
   return r < 0 ? r : static_cast<s64>(static_cast<u32>(old));
 }
 s64 c32_sigpending(Call& c) {
@@ -102,31 +96,24 @@ s64 c32_sigsuspend(Call& c) {
 }
 
 s64 c32_sigaltstack(Call& c) {
-  auto& stack = c.thread.altstack;
-  const u64 sp = c.abi.stack_pointer(c.thread.cpu);
-  const bool active = !(stack.flags & SS_DISABLE) && sp > stack.sp && sp - stack.sp <= stack.size;
-  const auto before = stack;
+  GuestAbi::GuestStack fresh, old;
   if (c.a[0]) {
-    u32 fresh[3];  // sp, flags, size
-    for (unsigned k = 0; k < 3; ++k)
-      if (!get_word(c, c.a[0] + 4 * k, fresh[k])) return -EFAULT;
-    if (active) return -EPERM;
-    const u32 mode = fresh[1] & ~(u32{1} << 31);
-    if (mode != 0 && mode != SS_DISABLE && mode != SS_ONSTACK) return -EINVAL;
-    if (mode == SS_DISABLE) fresh[0] = fresh[2] = 0;
-    else if (fresh[2] < c.abi.minimal_stack) return -ENOMEM;
-    stack = {fresh[0], fresh[1] & ~u32{SS_ONSTACK}, fresh[2]};
+    u32 k[3];  // sp, flags, size
+    for (unsigned n = 0; n < 3; ++n)
+      if (!get_word(c, c.a[0] + 4 * n, k[n])) return -EFAULT;
+    fresh = {k[0], k[1], k[2]};
   }
-  if (c.a[1] == 0) return 0;
-  return put_word<u32>(c, c.a[1], static_cast<u32>(before.sp)) &&
-                 put_word<u32>(c, c.a[1] + 4, static_cast<u32>(before.flags) | (active ? u32{SS_ONSTACK} : 0)) &&
-                 put_word<u32>(c, c.a[1] + 8, static_cast<u32>(before.size))
+  const s64 r = change_altstack(c.thread, c.a[0] ? &fresh : nullptr, &old, c.abi.stack_pointer(c.thread.cpu));
+  if (r < 0 || c.a[1] == 0) return r;
+  return put_word<u32>(c, c.a[1], static_cast<u32>(old.sp)) && put_word<u32>(c, c.a[1] + 4, static_cast<u32>(old.flags)) &&
+                 put_word<u32>(c, c.a[1] + 8, static_cast<u32>(old.size))
              ? 0
              : -EFAULT;
 }
 
 /// From a handler without SA_SIGINFO: another frame; the altstack stays.
 s64 c32_sigreturn(Call& c) {
+  if (!hold_signals(c.thread)) return kRestartSyscall;  // the mask in the frame may block it
   u64 mask;
   if (!c.abi.pop_old_signal_frame || !c.abi.pop_old_signal_frame(c.thread, mask)) {
     raise_fault(c.thread, SIGSEGV, SI_KERNEL, 0);

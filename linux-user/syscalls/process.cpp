@@ -47,21 +47,25 @@ class Strings {
   std::vector<const char*> pointers_;
 };
 
-s64 host_exec(const std::string& path, const std::vector<std::string>& args, const std::vector<std::string>& env) {
+// A signal that came before is delivered first: with it pending, the new program would begin with everything blocked.
+s64 exec_call(const Thread& thread, long number, const u64 (&args)[6]) {
+  return safe_syscall(number, const_cast<const u32*>(&thread.signal_pending), args);
+}
+
+s64 host_exec(const Thread& thread, const std::string& path, const std::vector<std::string>& args, const std::vector<std::string>& env) {
   const Strings argv(args), envp(env);
-  return raw_syscall(SYS_execve, reinterpret_cast<u64>(path.c_str()), argv.address(), envp.address());
+  return exec_call(thread, SYS_execve, {Call::to_u64(path.c_str()), argv.address(), envp.address()});
 }
 
 /// Executes ourselves with `args`.
-s64 kiln_exec(const Process& process, std::vector<std::string> args, const std::vector<std::string>& env) {
-  const int fd = process.own.executable;
-  if (fd < 0) return host_exec("/proc/self/exe", args, env);
+s64 kiln_exec(const Thread& thread, std::vector<std::string> args, const std::vector<std::string>& env) {
+  const int fd = thread.process->own.executable;
+  if (fd < 0) return host_exec(thread, "/proc/self/exe", args, env);
   // The descriptor is handed on: the next Kiln may be in a chroot where there is no name for it.
   args.insert(args.begin() + 1, {"--self-fd", std::to_string(fd)});
   const Strings argv(args), envp(env);
   raw_syscall(SYS_fcntl, static_cast<u64>(fd), F_SETFD, 0);
-  const s64 r =
-      raw_syscall(SYS_execveat, static_cast<u64>(fd), reinterpret_cast<u64>(""), argv.address(), envp.address(), AT_EMPTY_PATH);
+  const s64 r = exec_call(thread, SYS_execveat, {static_cast<u64>(fd), Call::to_u64(""), argv.address(), envp.address(), AT_EMPTY_PATH});
   raw_syscall(SYS_fcntl, static_cast<u64>(fd), F_SETFD, FD_CLOEXEC);
   return r;
 }
@@ -78,17 +82,17 @@ bool leave_to_kernel(const Process& process, const struct stat& program) {
 }
 
 /// For a program that runs without Kiln: its limits are the host's. Kiln's own follow by --limits.
-s64 host_exec_limited(Process& process, const std::string& path, const std::vector<std::string>& args,
+s64 host_exec_limited(const Thread& thread, const std::string& path, const std::vector<std::string>& args,
                       const std::vector<std::string>& env) {
   constexpr __rlimit_resource kOwn[] = {RLIMIT_CORE, RLIMIT_AS, RLIMIT_DATA};
   rlimit before[std::size(kOwn)];
   for (std::size_t n = 0; n < std::size(kOwn); ++n) {
     getrlimit(kOwn[n], &before[n]);
-    const u64* guest = guest_limit(process, static_cast<u64>(kOwn[n]));
+    const u64* guest = guest_limit(*thread.process, static_cast<u64>(kOwn[n]));
     const rlimit limit{guest[0], guest[1]};
     setrlimit(kOwn[n], &limit);
   }
-  const s64 r = host_exec(path, args, env);
+  const s64 r = host_exec(thread, path, args, env);
   for (std::size_t n = 0; n < std::size(kOwn); ++n) setrlimit(kOwn[n], &before[n]);
   return r;
 }
@@ -122,12 +126,12 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
     // Filters would be lost on the way through the kernel.
     if (seccomp_mode(thread) == 0 && leave_to_kernel(process, st)) {
       if (process.engine) save_translated_code(process);
-      const s64 r = host_exec_limited(process, path, args, env);
+      const s64 r = host_exec_limited(thread, path, args, env);
       if (r != -ENOEXEC) return r;
     }
     const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
     // Execute-only files cannot be translated, unless the kernel opens them for us.
-    if (fd < 0) return process.invocation.binfmt && errno == EACCES ? host_exec(path, args, env) : -errno;
+    if (fd < 0) return process.invocation.binfmt && errno == EACCES ? host_exec(thread, path, args, env) : -errno;
     const ssize_t got = read(fd, head, sizeof head - 1);
     close(fd);
     if (got >= 2 && head[0] == '#' && head[1] == '!') {
@@ -162,7 +166,7 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
         say_once(process, "unimplemented: a program of the host under a guest's seccomp filters (" + path + ")");
         return -EACCES;
       }
-      return host_exec_limited(process, path, args, env);
+      return host_exec_limited(thread, path, args, env);
     }
     if (process.engine) save_translated_code(process);
     std::vector<std::string> kiln{"kiln"};
@@ -188,10 +192,10 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
     kiln.push_back("--");
     kiln.push_back(path);
     if (!args.empty()) kiln.insert(kiln.end(), args.begin() + 1, args.end());
-    s64 r = kiln_exec(process, std::move(kiln), env);
+    s64 r = kiln_exec(thread, std::move(kiln), env);
     // No name for ourselves (a chroot without /proc, entered through binfmt_misc): options reach the program by the environment
     // or not at all.
-    if (r == -ENOENT && process.invocation.binfmt) r = host_exec(path, args, env);
+    if (r == -ENOENT && process.invocation.binfmt) r = host_exec(thread, path, args, env);
     if (debugged) process.debugger->keep();
     if (filters >= 0) close(filters);
     return r;

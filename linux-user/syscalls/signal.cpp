@@ -43,8 +43,7 @@ s64 sys_rt_sigprocmask(Call& c) {
       case SIG_SETMASK: mask = set; break;
       default: return -EINVAL;
     }
-    if (c.thread.signal_pending) return kRestartSyscall;  // deliver first: its frame saves the old mask
-    set_signal_mask(c.thread, mask);
+    if (const s64 r = change_signal_mask(c.thread, mask); r < 0) return r;
   }
   if (c.a[2] && !c.memory.write(c.a[2], old)) return -EFAULT;
   return 0;
@@ -60,28 +59,24 @@ s64 sys_rt_sigsuspend(Call& c) {
 }
 
 s64 sys_sigaltstack(Call& c) {
-  auto& stack = c.thread.altstack;
-  const u64 sp = c.abi.stack_pointer(c.thread.cpu);
-  const bool active = !(stack.flags & SS_DISABLE) && sp > stack.sp && sp - stack.sp <= stack.size;
   struct {
     u64 sp;
     u32 flags, pad;
     u64 size;
-  } fresh, old{stack.sp, static_cast<u32>(stack.flags) | (active ? u32{SS_ONSTACK} : 0), 0, stack.size};
+  } k{};
+  GuestAbi::GuestStack fresh, old;
   if (c.a[0]) {
-    if (!c.memory.read(c.a[0], fresh)) return -EFAULT;
-    if (active) return -EPERM;
-    const u32 mode = fresh.flags & ~(u32{1} << 31);
-    if (mode != 0 && mode != SS_DISABLE && mode != SS_ONSTACK) return -EINVAL;
-    if (mode == SS_DISABLE) fresh.sp = fresh.size = 0;
-    else if (fresh.size < c.abi.minimal_stack) return -ENOMEM;
-    stack = {fresh.sp, fresh.flags & ~u32{SS_ONSTACK}, fresh.size};
+    if (!c.memory.read(c.a[0], k)) return -EFAULT;
+    fresh = {k.sp, k.flags, k.size};
   }
-  if (c.a[1] && !c.memory.write(c.a[1], old)) return -EFAULT;
-  return 0;
+  const s64 r = change_altstack(c.thread, c.a[0] ? &fresh : nullptr, &old, c.abi.stack_pointer(c.thread.cpu));
+  if (r < 0 || c.a[1] == 0) return r;
+  k = {old.sp, static_cast<u32>(old.flags), 0, old.size};
+  return c.memory.write(c.a[1], k) ? 0 : -EFAULT;
 }
 
 s64 sys_rt_sigreturn(Call& c) {
+  if (!hold_signals(c.thread)) return kRestartSyscall;  // the mask in the frame may block it
   u64 mask;
   GuestAbi::GuestStack stack{};
   if (!c.abi.pop_signal_frame(c.thread, mask, stack)) {
@@ -89,8 +84,7 @@ s64 sys_rt_sigreturn(Call& c) {
     raise_fault(c.thread, SIGSEGV, code, code == SI_KERNEL ? 0 : c.abi.stack_pointer(c.thread.cpu));
     return kNoResult;
   }
-  stack.flags &= ~u64{SS_ONSTACK};
-  c.thread.altstack = stack;
+  change_altstack(c.thread, &stack, nullptr, c.abi.stack_pointer(c.thread.cpu));  // "squash all but EFAULT"
   set_signal_mask(c.thread, mask);
   return kNoResult;
 }

@@ -158,6 +158,8 @@ void handle_syscall(Thread& thread) {
       result = row->function(call);
     }
   }
+  // A temporary mask counts for the signal that interrupted the call, not for one that came before or after.
+  if (result != -EINTR) thread.has_call_mask = false;
   if (process.debugger && !process.debugger->leave_syscall(thread, result)) return;
   if (result == kNoResult || result == kRestartSyscall) return;
   thread.cpu->pc += abi.syscall_insn_bytes;

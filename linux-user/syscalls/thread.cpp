@@ -48,12 +48,14 @@ void* thread_main(void* argument) {
 s64 clone_thread(Thread& parent, const CloneArgs& args) {
   Process& process = *parent.process;
   if (parent.vfork_child) return -EAGAIN;
+  if (!hold_signals(parent)) return kRestartSyscall;
   auto* thread = new Thread;
   thread->process = &process;
   thread->signals = parent.signals;
   thread->cpu = process.engine->create_cpu();
   if (!thread->cpu) {
     delete thread;
+    restore_signal_mask(parent);
     return -ENOMEM;
   }
   // Registers as the parent's, but for what belongs to the engine and the thread.
@@ -78,7 +80,6 @@ s64 clone_thread(Thread& parent, const CloneArgs& args) {
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   pthread_attr_setstacksize(&attributes, std::size_t{2} << 20);
-  block_all_signals();
   {
     std::lock_guard guard(process.threads_mutex);
     process.threads.push_back(thread);
@@ -140,7 +141,7 @@ void tell_parent(Thread& thread, const CloneArgs& args, s64 pid) {
 
 s64 clone_process(Thread& thread, const CloneArgs& args) {
   Process& process = *thread.process;
-  block_all_signals();
+  if (!hold_signals(thread)) return kRestartSyscall;  // a pending signal is this process's, not the child's too
   process.signals.mutex.lock();
   process.threads_mutex.lock();
   process.engine->before_fork();
@@ -207,7 +208,7 @@ void vfork_main(void* argument) {
 /// while we sleep. Afterwards registers and thread data are put back; the guest's memory keeps what the child wrote.
 s64 clone_vfork(Thread& thread, const CloneArgs& args) {
   Process& process = *thread.process;
-  block_all_signals();
+  if (!hold_signals(thread)) return kRestartSyscall;
   const std::size_t size = process.abi->guest->state_size;
   auto saved_cpu = std::make_unique<u8[]>(size);
   std::memcpy(saved_cpu.get(), thread.cpu, size);
@@ -352,7 +353,10 @@ s64 sys_get_robust_list(Call& c) {
 // Restartable sequences would have the kernel jump into guest code; libc does without.
 s64 sys_rseq(Call&) { return -ENOSYS; }
 
-s64 sys_exit(Call& c) { exit_thread(c.thread, c.i(0) & 0xff); }
+s64 sys_exit(Call& c) {
+  if (!hold_signals(c.thread)) return kRestartSyscall;  // one for the whole process would be lost
+  exit_thread(c.thread, c.i(0) & 0xff);
+}
 s64 sys_exit_group(Call& c) {
   if (c.thread.vfork_child) {
     raw_syscall(SYS_exit_group, c.a[0] & 0xff);

@@ -11,6 +11,11 @@
 
 #include "tests/jit/engine/toy_guest.h"
 
+#if __has_feature(thread_sanitizer)
+// The handlers here are for faults of generated code, which hold up nobody inside malloc().
+extern "C" const char* __tsan_default_options() { return "report_signal_unsafe=0"; }
+#endif
+
 namespace kiln::test {
 namespace {
 
