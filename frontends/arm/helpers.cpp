@@ -74,7 +74,7 @@ std::atomic<u64>& exclusive_count(u64 address) {  // without the tag
 }
 u64 exclusive_version(ir::CpuState*, u64 address) { return exclusive_count(address).load(); }
 // Not whole: a thread that the host suspends between its claim and its compare-and-swap can be passed by A-B-A. The claim would have to
-// be held until the swap, and be given up by faults (stress_order.c's stack() shows it on a busy machine, one run of ten).
+// be held until the swap, and be given up by faults (stress_order.c's stack() shows it on a busy machine).
 u64 claim_exclusive(ir::CpuState*, u64 address, u64 version) {
   return exclusive_count(address).compare_exchange_strong(version, version + 1);
 }
