@@ -16,7 +16,7 @@ volatile double real = 1.25;
 const char text[] = "read only";
 
 __attribute__((noinline)) int leaf(int n) {
-  calls++;
+  __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED);  // by several threads
   return n * 2;
 }
 __attribute__((noinline)) int middle(int n) {
@@ -45,7 +45,7 @@ static void* worker(void* argument) {
   for (int i = 0; i < 100; ++i) middle((int)(long)argument * 1000 + i);
   return NULL;
 }
-__attribute__((noinline)) void all_there(void) { calls++; }
+__attribute__((noinline)) void all_there(void) { __atomic_fetch_add(&calls, 1, __ATOMIC_RELAXED); }
 
 static int child(void) {
   for (int i = 0; i < 3; ++i) middle(i);
