@@ -40,7 +40,7 @@ std::string build_id() {
 constexpr std::size_t kMostBytes = std::size_t{128} << 20;  // of a file
 constexpr unsigned kLoadAhead = 64;                         // blocks loaded at once along their exits
 constexpr u64 kWorthSaving = 64;                            // new blocks, or one in sixteen of what is there
-constexpr std::size_t kRoom = 64 << 10;                     // that the dispatcher sees to before a block is asked for
+constexpr std::size_t kRoom = 64 << 10;                     // no block is larger; loading ahead leaves so much of a generation
 
 }  // namespace
 

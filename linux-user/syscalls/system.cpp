@@ -208,7 +208,7 @@ s64 sys_prctl(Call& c) {
   const int option = c.i(0);
   switch (option) {
     case PR_GET_TID_ADDRESS: return c.memory.write(c.a[1], c.thread.clear_child_tid) ? 0 : -EFAULT;
-    case PR_SET_VMA: return 0;  // names for /proc/self/maps only
+    case PR_SET_VMA: return -EINVAL;  // as a kernel that keeps no names of anonymous mappings
     case PR_GET_SECCOMP: return seccomp_mode(c.thread);
     case PR_SET_SECCOMP:
       return c.a[1] == 1 ? set_seccomp_strict(c) : c.a[1] == 2 ? add_seccomp_filter(c, c.a[2], 0) : -EINVAL;
