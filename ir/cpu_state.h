@@ -1,6 +1,7 @@
 // The head that every guest's state begins with: what generated code, helpers and the engine share.
 // Invariants: (1) field order is ABI for stencils and tier 2, which use offsetof; (2) outside generated
-// code `pc` and all slots are up to date; (3) the jump cache lies directly below the state in memory.
+// code `pc` and all slots are up to date; (3) the jump cache lies directly below the state in memory, and in a full system the TLBs
+// directly below that.
 #pragma once
 #include "ir/types.h"
 
@@ -14,6 +15,23 @@ struct JumpCacheEntry {
 inline constexpr unsigned kJumpCacheBits = 12;
 inline constexpr std::size_t kJumpCacheEntries = std::size_t{1} << kJumpCacheBits;
 inline constexpr std::size_t kJumpCacheBytes = kJumpCacheEntries * sizeof(JumpCacheEntry);
+
+/// A full system's translation of one 4 KiB page of guest virtual addresses for one MMU index. Generated code adds `addend` to an access
+/// of n bytes at `a` if (a + n - 1 with its low 12 bits cleared) equals the tag of the page of `a`, and asks softmmu otherwise.
+struct TlbEntry {
+  u64 read_tag;   // the page's address as accesses name it; kNoTag: reads go the slow way (nothing there, a device, a watchpoint)
+  u64 write_tag;  // likewise (and: code was made of the page, it is clean and watched)
+  u64 addend;     // host address - guest virtual address
+  u64 physical;   // the page's guest-physical address
+};
+inline constexpr u64 kNoTag = ~u64{0};
+inline constexpr unsigned kTlbBits = 10;
+inline constexpr std::size_t kTlbEntries = std::size_t{1} << kTlbBits;
+inline constexpr unsigned kTlbIndices = 4;  // MMU indices a guest may use (MemOp::mmu_index)
+inline constexpr std::size_t kTlbBytes = kTlbIndices * kTlbEntries * sizeof(TlbEntry);
+/// Offset from CpuState of the TLB of MMU index 0; the next ones follow.
+inline constexpr s64 kTlbOffset = -static_cast<s64>(kJumpCacheBytes + kTlbBytes);
+constexpr std::size_t tlb_slot(u64 address) { return (address >> 12) & (kTlbEntries - 1); }
 
 /// Slots for values that tier 1 spills; eight bytes or sixteen each.
 inline constexpr unsigned kSpillSlots = 64;
@@ -38,14 +56,25 @@ struct alignas(64) CpuState {
   void* engine_data;           // engine's per-thread record
   void* user_data;             // owner of the vCPU (linux-user's Thread, softmmu's Vcpu)
   void (*leave_helper)(CpuState*) __attribute__((noreturn));  // what raise() ends in; set by whoever runs code on this state, never returns
+  u64 jump_key;                // full system: combined (xor) with the pcs in the jump cache, so that it needs no emptying when the mode or
+                               // the address space changes; bits 62..48 only. 0 in user mode
+  /// Full system, for helpers that access guest memory: the host address of [address, address + MemOp's width) for MMU index
+  /// MemOp::mmu_index, or does not come back (raise()). kStoreAccess in `desc` beside the packed MemOp: for writing.
+  void* (*guest_pointer)(CpuState*, u64 address, u32 desc);
   u64 helper_args[8];          // integer arguments and result of a helper call
   V128 helper_vargs[4];        // vector arguments and result of a helper call
   V128 spill[kSpillSlots];
 
+  /// Full system only.
+  TlbEntry* tlb(unsigned mmu_index) {
+    return reinterpret_cast<TlbEntry*>(reinterpret_cast<char*>(this) + kTlbOffset) + mmu_index * kTlbEntries;
+  }
   JumpCacheEntry* jump_cache() {
     return reinterpret_cast<JumpCacheEntry*>(reinterpret_cast<char*>(this) - kJumpCacheBytes);
   }
 };
+
+inline constexpr u32 kStoreAccess = 1u << 16;
 
 /// Index into the jump cache. Guests with instructions at any byte share an entry between four neighbours, which are hardly ever
 /// targets of indirect jumps at once; mixing lower bits in would cost the others an instruction at every return.

@@ -26,6 +26,8 @@ struct LiftLimits {
   unsigned max_insns = 64;
 };
 
+struct SystemDesc;
+
 struct GuestDesc {
   const char* name;               // "aarch64"
   bool big_endian;
@@ -51,6 +53,8 @@ struct GuestDesc {
   /// Not 0: the bits of an address that count, for loads, stores and fetches (A64: top byte ignored). Helpers that access guest memory
   /// (effects READS_MEM or WRITES_MEM, and MAY_FAULT) then take the address as their first argument.
   u64 address_mask = 0;
+  /// What the processor of a whole machine adds; null for guests of user mode.
+  const SystemDesc* system = nullptr;
 };
 
 }  // namespace kiln::ir

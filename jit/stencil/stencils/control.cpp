@@ -100,6 +100,19 @@ struct probe {
   }
 };
 FAMILY(probe, 10)
+// The same in a full system, where entries hold pc ^ jump_key.
+struct probe_key {
+  template <int A> static void run(Frame& f) {
+    constexpr u32 mask = static_cast<u32>((ir::kJumpCacheEntries - 1) << 2);
+    constexpr s32 low = -static_cast<s32>(ir::kJumpCacheBytes);
+    asm volatile(
+        "movl %k0,%%eax\n\tandl %2,%%eax\n\tmovq %0,%%rbx\n\txorq %c5(%1),%%rbx\n\tcmpq %%rbx,%c3(%1,%%rax,4)\n\tjne HOLE_TAKEN\n\t"
+        "jmp *%c4(%1,%%rax,4)"
+        : : "r"(f.r[A]), "r"(f.st), "i"(mask), "i"(low), "i"(low + 8), "i"(offsetof(ir::CpuState, jump_key)) : "rax", "rbx");
+    __builtin_unreachable();
+  }
+};
+FAMILY(probe_key, 10)
 // Notes a value at an absolute address: in the low 2 GiB, or not.
 struct note_near { template <int A> static void run(Frame& f) { asm volatile("movq %0,%c1" : : "r"(f.r[A]), "i"(HOLE_A)); } };
 struct note_far { using kills_t = void;

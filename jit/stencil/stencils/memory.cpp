@@ -79,4 +79,18 @@ FAMILY(ldv_t, 3, 8)
 FAMILY(stv, 3, 10, 8)
 FAMILY(stv_t, 3, 8)
 
+// Full system: t is a guest address, and becomes a host address. HOLE_A: offset of the MMU index's TLB from the state, HOLE_B: bytes of
+// the access - 1. HOLE_TAKEN: not in the TLB; t is still the guest address.
+#define TLB_LOOKUP(tag)                                                                                                       \
+  asm volatile(                                                                                                               \
+      "movq %0,%%rbx\n\tshrq $%c2,%%rbx\n\tandl %3,%%ebx\n\tleaq %c5(%0),%%r10\n\tandq $-4096,%%r10\n\t"                       \
+      "cmpq %c4+%c6(%1,%%rbx),%%r10\n\tjne HOLE_TAKEN\n\taddq %c4+%c7(%1,%%rbx),%0"                                            \
+      : "+a"(f.t) : "r"(f.st), "i"(12 - 5), "i"((ir::kTlbEntries - 1) << 5), "i"(HOLE_A), "i"(HOLE_B), "i"(offsetof(ir::TlbEntry, tag)), \
+        "i"(offsetof(ir::TlbEntry, addend)) : "rbx", "r10", "memory")
+static_assert(sizeof(ir::TlbEntry) == 32);
+struct tlb_read_t { template <int...> static void run(Frame& f) { TLB_LOOKUP(read_tag); } };
+struct tlb_write_t { template <int...> static void run(Frame& f) { TLB_LOOKUP(write_tag); } };
+FAMILY(tlb_read_t)
+FAMILY(tlb_write_t)
+
 }  // namespace kiln::stencil::source
