@@ -1,6 +1,9 @@
 // SystemDesc: what a guest's frontend tells softmmu about the processor of a whole machine; VcpuPort: what system instructions ask of the
 // machine around the processor. Both are called on the vCPU's own thread, VcpuPort from helpers as well.
 #pragma once
+#include <span>
+#include <string>
+
 #include "ir/cpu_state.h"
 
 namespace kiln::ir {
@@ -57,8 +60,17 @@ class VcpuPort {
   virtual void halt() = 0;
   enum class Power : u8 { Off, Reset };
   virtual void power(Power request) = 0;
-  /// Starts vCPU `target` (by its affinity value) at a physical address; an error number of PSCI, 0 for success.
+  /// Starts vCPU `target` (by its affinity value) at a physical address (SystemDesc::reset, then `context` as its first argument); an
+  /// error number of PSCI, 0 for success.
   virtual int start_cpu(u64 target, GuestAddr entry, u64 context) = 0;
+  /// Switches this vCPU off until another one starts it. Takes effect when the helper or exception() has left.
+  virtual void stop_cpu() = 0;
+  /// PSCI AFFINITY_INFO of a vCPU: 0 on, 1 off, 2 starting; below 0: there is none.
+  virtual int cpu_status(u64 target) = 0;
+  /// Guest-physical memory, for instructions that walk page tables themselves (AT, cache maintenance).
+  virtual PhysicalMemory& memory() = 0;
+  /// One line for -d guest_errors,unimp: the guest used what is not there. Callers say each thing once.
+  virtual void guest_error(const std::string& text) = 0;
 };
 /// The port of a vCPU: CpuState::user_data in a full system.
 inline VcpuPort& port(CpuState* state) { return *static_cast<VcpuPort*>(state->user_data); }
@@ -66,6 +78,8 @@ inline VcpuPort& port(CpuState* state) { return *static_cast<VcpuPort*>(state->u
 struct SystemDesc {
   /// Power-on reset at `entry`.
   void (*reset)(CpuState* state, GuestAddr entry);
+  /// After reset(): what a loader or start_cpu() hands over in the first argument registers.
+  void (*set_arguments)(CpuState* state, std::span<const u64> values);
   /// Translates `address` (as the access named it, tag bits included) for an access under `mmu_index`. False: fault; then exit_kind,
   /// exit_value (the address) and exit_aux (the frontend's syndrome) are set for exception().
   bool (*translate)(CpuState* state, PhysicalMemory& memory, GuestAddr address, Access access, unsigned mmu_index, Translation& out);
@@ -76,9 +90,13 @@ struct SystemDesc {
   unsigned (*fetch_index)(const CpuState* state);
   /// Identity of what (pc, mode) means in the state: equal values, equal translation of fetches until a flush. Any 64 bits.
   u64 (*space_of)(const CpuState* state);
-  /// run() left with `kind`; exit_value and exit_aux say more. Enters the guest's handler: pc, state and mode are changed.
+  /// run() left with `kind`; exit_value and exit_aux say more. Enters the guest's handler: pc, state and mode are changed (and
+  /// space_changed() called). FetchFault: the reason is found by another walk, unless bus_error() said it; if that walk succeeds,
+  /// nothing is changed and the fetch is to be tried again.
   void (*exception)(CpuState* state, ExitKind kind);
   /// Inputs changed, or something unmasked them: enters the handler of the most urgent one that may be taken. False: none may.
+  /// To be called whenever run() leaves with ExitKind::Interrupt: lifted code leaves so, too, when it unmasks an input that this
+  /// function has seen masked.
   bool (*interrupt)(CpuState* state);
   /// Would an asserted input end WFI now (masked ones too, where the architecture says so)?
   bool (*wakes)(const CpuState* state, u32 inputs);
