@@ -58,9 +58,11 @@ struct alignas(64) CpuState {
   void (*leave_helper)(CpuState*) __attribute__((noreturn));  // what raise() ends in; set by whoever runs code on this state, never returns
   u64 jump_key;                // full system: combined (xor) with the pcs in the jump cache, so that it needs no emptying when the mode or
                                // the address space changes; bits 62..48 only. 0 in user mode
-  /// Full system, for helpers that access guest memory: the host address of [address, address + MemOp's width) for MMU index
-  /// MemOp::mmu_index, or does not come back (raise()). kStoreAccess in `desc` beside the packed MemOp: for writing.
-  void* (*guest_pointer)(CpuState*, u64 address, u32 desc);
+  /// Full system: the host address to use for [address, address + bytes of MemOp's width) under MMU index MemOp::mmu_index; `desc` is the
+  /// packed MemOp, with kStoreAccess for writing. Null: fault, and exit_kind, exit_value, exit_aux are set. Where no memory can be pointed
+  /// to (devices, two pages) the access is carried out here, and the pointer leads to a loaded copy, or for a store (of `value`) nowhere;
+  /// without a value (null: read-modify-write) that is a fault. Helpers use ir::guest_pointer(). Null in user mode.
+  void* (*guest_pointer)(CpuState*, u64 address, u32 desc, const void* value);
   u64 helper_args[8];          // integer arguments and result of a helper call
   V128 helper_vargs[4];        // vector arguments and result of a helper call
   V128 spill[kSpillSlots];
@@ -96,6 +98,13 @@ inline void change_mode(CpuState* state, u32 mode) {
   state->exit_kind = static_cast<u32>(kind);
   state->exit_value = value;
   state->leave_helper(state);
+}
+
+/// For helpers that access guest memory in a full system: does not come back from a fault.
+inline void* guest_pointer(CpuState* state, u64 address, u32 desc, const void* value = nullptr) {
+  void* host = state->guest_pointer(state, address, desc, value);
+  if (host == nullptr) state->leave_helper(state);
+  return host;
 }
 
 /// FaultInfo in CpuState::exit_aux for ExitKind::Fault.

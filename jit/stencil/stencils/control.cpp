@@ -155,6 +155,12 @@ struct call_thunk {
 };
 FAMILY(call_thunk)
 
+// Full system: rax is a guest address that the TLB did not have, and becomes a host address; r10 says what the access is. Keeps all else.
+struct call_tlb {
+  template <int...> static void run(Frame& f) { asm volatile("movl %2,%%r10d\n\tmovabsq %1,%%rbx\n\tcall *%%rbx" : "+a"(f.t) : "i"(HOLE_64), "i"(HOLE_B) : "rbx", "r10"); }
+};
+FAMILY(call_tlb)
+
 // The host's flags for the record of flags in the state; the address of a thunk that keeps every cached register.
 struct call_flags { using kills_t = void;
   template <int...> static void run(Frame&) { asm volatile("movabsq %0,%%rbx\n\tcall *%%rbx" : : "i"(HOLE_64) : "rax", "rbx", "r10"); }
