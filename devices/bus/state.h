@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "devices/bus/clock.h"
 #include "ir/support/bits.h"
 
 namespace kiln::devices {
@@ -96,6 +97,12 @@ class StateVisitor {
   }
   /// Memory of fixed size.
   virtual void blob(std::string_view name, std::span<u8> bytes) = 0;
+  /// When a timer is due.
+  void operator()(std::string_view name, Timer& timer) {
+    u64 due = timer.due_ns();
+    scalar(name, due, sizeof due);
+    if (restoring() && !failed()) timer.set(due);
+  }
   /// A part, or a list of parts of fixed number (name[0], name[1], …).
   void operator()(std::string_view name, Stateful& part) {
     enter(name);

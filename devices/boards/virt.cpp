@@ -1,0 +1,260 @@
+#include "devices/boards/virt.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <fstream>
+
+#include "devices/boards/arm64_boot.h"
+#include "devices/boards/device_tree.h"
+#include "devices/boards/virt_map.h"
+#include "devices/boards/virt_tree.h"
+#include "devices/gpio/pl061.h"
+#include "devices/intc/gicv2.h"
+#include "devices/intc/gicv3.h"
+#include "devices/serial/pl011.h"
+#include "devices/timer/pl031.h"
+
+namespace kiln::devices {
+
+using namespace virt_map;
+
+namespace {
+
+constexpr u64 kLargestFile = u64{4} << 30;
+constexpr u64 kKeyPressNs = 100'000'000;
+constexpr unsigned kPowerKey = 3;  // the GPIO line of the device tree's poweroff key
+
+class Virt final : public Board {
+ public:
+  explicit Virt(const BoardServices& services) : services_(services) {}
+  Result<void> build(const BoardOptions& options);
+
+  CpuStart reset() override;
+  bool cpu_register(unsigned cpu, u32 number, bool write, u64& value) override {
+    return gicv3_ != nullptr && gicv3_->cpu_register(cpu, number, write, value);
+  }
+  void cpu_output(unsigned cpu, unsigned line, bool level) override;
+  void power_button() override;
+  std::string describe() const override;
+  void state(StateVisitor& visitor) override;
+
+ private:
+  Result<unsigned> option(const BoardOptions& options);
+  Result<void> load(const BoardOptions& options);
+  void add_gic();
+  IrqLine& spi(unsigned index) { return gicv2_ != nullptr ? gicv2_->spi(index) : gicv3_->spi(index); }
+  IrqLine& ppi(unsigned cpu, unsigned index) { return gicv2_ != nullptr ? gicv2_->ppi(cpu, index) : gicv3_->ppi(cpu, index); }
+  void add(std::string name, Device& device) { devices_.emplace_back(std::move(name), &device); }
+
+  /// Something that a reset puts into memory.
+  struct Loaded {
+    u64 address;
+    std::vector<u8> bytes;
+  };
+
+  BoardServices services_;
+  VirtTree tree_options_;
+  std::unique_ptr<Gicv2> gicv2_;
+  std::unique_ptr<Gicv3> gicv3_;
+  std::unique_ptr<Pl011> uart_;
+  std::unique_ptr<Pl031> rtc_;
+  std::unique_ptr<Pl061> gpio_;
+  std::unique_ptr<Timer> key_release_;
+  std::vector<std::pair<std::string, Device*>> devices_;
+  std::vector<Loaded> loaded_;
+  CpuStart start_;
+};
+
+std::string cpu_compatible(const std::string& model) {
+  for (const char* known : {"cortex-a35", "cortex-a53", "cortex-a55", "cortex-a57", "cortex-a72", "cortex-a76", "neoverse-n1"})
+    if (model == known) return "arm," + model;
+  return "arm,armv8";
+}
+
+Result<unsigned> Virt::option(const BoardOptions& options) {
+  tree_options_.cpus = static_cast<unsigned>(services_.cpus.size());
+  tree_options_.cpu_compatible = cpu_compatible(options.cpu_model);
+  tree_options_.psci = "hvc";
+  tree_options_.ram_bytes = options.ram_bytes;
+  bool seeds = true;
+  for (const auto& [key, value] : options.machine) {
+    if (key == "gic-version" && (value == "2" || value == "3")) tree_options_.gic_version = value == "2" ? 2 : 3;
+    else if (key == "gic-version" && value == "max") tree_options_.gic_version = 3;
+    else if (key == "psci" && (value == "hvc" || value == "smc" || value == "none")) tree_options_.psci = value;
+    else if (key == "dtb-randomness" && (value == "on" || value == "off")) seeds = value == "on";
+    else if ((key == "secure" || key == "virtualization" || key == "acpi") && value == "off") continue;
+    else
+      return Error{"-M virt," + key + "=" + value +
+                   " is not supported (known: gic-version=2|3, psci=hvc|smc|none, dtb-randomness=on|off)"};
+  }
+  const unsigned most = tree_options_.gic_version == 2 ? 8 : 123;
+  if (tree_options_.cpus > most) {
+    return Error{"-smp " + std::to_string(tree_options_.cpus) + ": GICv" + std::to_string(tree_options_.gic_version) +
+                 " serves at most " + std::to_string(most) + " processors" +
+                 (most == 8 ? " (-M virt,gic-version=3 serves more)" : "")};
+  }
+  if (options.ram_bytes > kLargestRam) return Error{"-m: the virt board takes at most 255 GiB"};
+  if (options.ram_bytes < (1 << 20) || options.ram_bytes % 4096 != 0)
+    return Error{"-m: the virt board takes at least 1 MiB, in pages of 4 KiB"};
+  if (seeds) {
+    tree_options_.seed.resize(64);
+    if (getrandom(tree_options_.seed.data(), tree_options_.seed.size(), 0) != 64) tree_options_.seed.clear();
+  }
+  return tree_options_.gic_version;
+}
+
+void Virt::add_gic() {
+  MemoryBus& bus = services_.bus;
+  const auto input = [&](unsigned cpu, unsigned index) -> IrqLine& { return *services_.cpus[cpu].inputs[index]; };
+  if (tree_options_.gic_version == 2) {
+    std::vector<Gicv2::CpuOutputs> cpus;
+    for (unsigned i = 0; i < services_.cpus.size(); ++i) cpus.push_back({input(i, virt_cpu::Irq), input(i, virt_cpu::Fiq)});
+    gicv2_ = std::make_unique<Gicv2>(bus, cpus, kSpis);
+    bus.map_mmio(kGicDistributor.base, kGicDistributor.size, gicv2_->distributor(), "gic-distributor");
+    bus.map_mmio(kGicCpu.base, kGicCpu.size, gicv2_->cpu_interface(), "gic-cpu-interface");
+    add("gicv2", *gicv2_);
+  } else {
+    std::vector<Gicv3::CpuOutputs> cpus;
+    for (unsigned i = 0; i < services_.cpus.size(); ++i)
+      cpus.push_back({input(i, virt_cpu::Irq), input(i, virt_cpu::Fiq), virt_cpu::affinity(i)});
+    gicv3_ = std::make_unique<Gicv3>(cpus, kSpis);
+    bus.map_mmio(kGicDistributor.base, kGicDistributor.size, gicv3_->distributor(), "gic-distributor");
+    bus.map_mmio(kGicRedistributors.base, Gicv3::kRedistributorBytes * cpus.size(), gicv3_->redistributors(),
+                 "gic-redistributors");
+    add("gicv3", *gicv3_);
+  }
+}
+
+Result<void> Virt::build(const BoardOptions& options) {
+  if (const auto version = option(options); !version) return Error{version.error()};
+  MemoryBus& bus = services_.bus;
+  RamBlock& ram = bus.create_ram("ram", options.ram_bytes);
+  bus.map_ram(kRamBase, options.ram_bytes, ram, 0, "ram");
+  add_gic();
+
+  CharBackend* serial = options.serial.empty() ? nullptr : options.serial[0];
+  uart_ = std::make_unique<Pl011>(spi(kUartSpi), services_.clock, serial);
+  bus.map_mmio(kUart.base, kUart.size, *uart_, "pl011");
+  add("pl011", *uart_);
+  rtc_ = std::make_unique<Pl031>(spi(kRtcSpi), services_.clock);
+  bus.map_mmio(kRtc.base, kRtc.size, *rtc_, "pl031");
+  add("pl031", *rtc_);
+  gpio_ = std::make_unique<Pl061>(spi(kGpioSpi));
+  bus.map_mmio(kGpio.base, kGpio.size, *gpio_, "pl061");
+  add("pl061", *gpio_);
+  key_release_ = services_.clock.create_timer([this] { gpio_->set_input(kPowerKey, false); });
+
+  if (options.serial.size() > 1) return Error{"-serial: the virt board has one serial line"};
+  if (!options.devices.empty())
+    return Error{"-device " + options.devices[0].model + ": the virt board has no place for it yet"};
+  return load(options);
+}
+
+/// Reads the files and works out where everything goes; reset() copies it.
+Result<void> Virt::load(const BoardOptions& options) {
+  if (!options.bios.empty() || !options.flash.empty()) return Error{"-bios and flash are not supported yet by the virt board"};
+  if (options.kernel.empty() && !options.initrd.empty()) return Error{"-initrd needs -kernel"};
+  if (options.kernel.empty() && !options.append.empty()) return Error{"-append needs -kernel"};
+
+  if (options.kernel.empty() && options.dump_dtb.empty()) return Error{"nothing to run: give -kernel FILE"};
+
+  std::vector<u8> tree = make_virt_tree(tree_options_);
+  if (!options.dtb.empty()) {
+    auto file = read_whole_file(options.dtb, 2 << 20);
+    if (!file) return Error{"-dtb: " + file.error()};
+    tree = std::move(*file);
+  }
+  Arm64Image image;
+  std::vector<u8> initrd;
+  if (!options.kernel.empty()) {
+    auto file = read_whole_file(options.kernel, kLargestFile);
+    if (!file) return Error{"-kernel: " + file.error()};
+    auto parsed = parse_arm64_image(std::move(*file), options.kernel);
+    if (!parsed) return Error{"-kernel: " + parsed.error()};
+    image = std::move(*parsed);
+    if (!options.initrd.empty()) {
+      auto initrd_file = read_whole_file(options.initrd, kLargestFile);
+      if (!initrd_file) return Error{"-initrd: " + initrd_file.error()};
+      initrd = std::move(*initrd_file);
+    }
+  }
+  ChosenNode chosen;
+  chosen.bootargs = options.append;
+  chosen.memory_base = kRamBase;
+  chosen.memory_bytes = options.ram_bytes;
+  Arm64Layout layout{kRamBase, kRamBase, kRamBase};
+  if (!options.kernel.empty()) {
+    // The tree's size changes little by what is put into it.
+    auto laid_out =
+        lay_out_arm64(image, initrd.size(), tree.size() + options.append.size() + 4096, kRamBase, options.ram_bytes);
+    if (!laid_out) return Error{laid_out.error()};
+    layout = *laid_out;
+    if (!initrd.empty()) {
+      chosen.initrd_start = layout.initrd;
+      chosen.initrd_end = layout.initrd + initrd.size();
+    }
+  }
+  auto finished = with_chosen(tree, chosen);
+  if (!finished) return Error{(options.dtb.empty() ? "device tree: " : "-dtb " + options.dtb + ": ") + finished.error()};
+  if (!options.dump_dtb.empty()) {
+    std::ofstream file(options.dump_dtb, std::ios::binary);
+    file.write(reinterpret_cast<const char*>(finished->data()), static_cast<std::streamsize>(finished->size()));
+    if (!file.flush()) return Error{"-M dumpdtb: cannot write " + options.dump_dtb};
+  }
+  if (!options.kernel.empty()) {
+    start_.entry = layout.kernel;
+    start_.arguments[0] = layout.device_tree;
+    loaded_.push_back({layout.kernel, std::move(image.bytes)});
+    if (!initrd.empty()) loaded_.push_back({layout.initrd, std::move(initrd)});
+  }
+  // Firmware looks for the tree at the start of memory.
+  loaded_.push_back({layout.device_tree, std::move(*finished)});
+  return {};
+}
+
+CpuStart Virt::reset() {
+  for (auto& [name, device] : devices_) device->reset();
+  gpio_->set_input(kPowerKey, false);
+  if (start_.entry != 0) uart_->set_up_as_firmware();
+  for (const Loaded& piece : loaded_) services_.dma.write(piece.address, piece.bytes.data(), piece.bytes.size());
+  return start_;
+}
+
+void Virt::cpu_output(unsigned cpu, unsigned line, bool level) {
+  switch (line) {
+    case virt_cpu::TimerPhysical: return ppi(cpu, kTimerPhysicalPpi).set(level);
+    case virt_cpu::TimerVirtual: return ppi(cpu, kTimerVirtualPpi).set(level);
+    case virt_cpu::TimerHypervisor: return ppi(cpu, kTimerHypervisorPpi).set(level);
+    case virt_cpu::TimerSecure: return ppi(cpu, kTimerSecurePpi).set(level);
+    case virt_cpu::Pmu: return ppi(cpu, kPmuPpi).set(level);
+    default: break;
+  }
+}
+
+void Virt::power_button() {
+  gpio_->set_input(kPowerKey, true);
+  key_release_->set(services_.clock.now_ns() + kKeyPressNs);
+}
+
+std::string Virt::describe() const {
+  std::string text = "virt\n";
+  for (const auto& [name, device] : devices_) text += "  " + name + "\n";
+  return text;
+}
+
+void Virt::state(StateVisitor& v) {
+  v.version(1);
+  v("key_release", *key_release_);
+  for (auto& [name, device] : devices_) v(name, *device);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Board>> make_virt(const BoardServices& services, const BoardOptions& options) {
+  auto board = std::make_unique<Virt>(services);
+  if (auto built = board->build(options); !built) return Error{built.error()};
+  return std::unique_ptr<Board>(std::move(board));
+}
+
+}  // namespace kiln::devices
