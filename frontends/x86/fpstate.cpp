@@ -159,24 +159,36 @@ bool is_aligned(u64 address, u64 bytes) {
   return address % bytes == 0 || static_cast<u64>(static_cast<s64>(address << 16) >> 16) != address;
 }
 
-void fxsave(CpuState* cpu, u64 address, u32 wide) {
+enum Form : u32 { kWide = 1, kThroughSs = 2 };  // REX.W; the operand's segment is SS
+
+/// FXSAVE and FXRSTOR look at the end of the segment for the operand's first 4 bytes (AMD), before they look at its alignment.
+void check_fxsave_area(X86State& s, u64 address, u32 form) {
+  if (is_aligned(address, 16)) return;
+  const bool is64 = code_size(s.mode) == CodeSize::Bits64;
+  if (!is64 && (form & kThroughSs) && static_cast<u32>(address - s.seg_base[SS]) > 0xfffffffc)
+    ir::raise(&s, ExitKind::Trap, trap_value(x86::kSS));
+  general_protection_unless(s, false);
+}
+
+void fxsave(CpuState* cpu, u64 address, u32 form) {
   X86State& s = *static_cast<X86State*>(cpu);
-  general_protection_unless(s, is_aligned(address, 16));
+  check_fxsave_area(s, address, form);
+  const bool wide = (form & kWide) != 0;
   u8 image[kLegacyBytes];
   const unsigned bytes = 160 + 16 * xmm_count(s);
-  put_x87(s, wide != 0, image);
+  put_x87(s, wide, image);
   put<u32>(image + 24, running_mxcsr(s));
   put<u32>(image + 28, told_mxcsr_mask(s));
   put_vectors(s.xmm, xmm_count(s), image + 160);
   copy_to_guest(address, image, bytes);
 }
-void fxrstor(CpuState* cpu, u64 address, u32 wide) {
+void fxrstor(CpuState* cpu, u64 address, u32 form) {
   X86State& s = *static_cast<X86State*>(cpu);
-  general_protection_unless(s, is_aligned(address, 16));
+  check_fxsave_area(s, address, form);
   u8 image[512];
   copy_from_guest(image, address, sizeof image);
   general_protection_unless(s, (get<u32>(image + 24) & ~mxcsr_mask(s)) == 0);
-  get_x87(s, wide != 0, image);
+  get_x87(s, (form & kWide) != 0, image);
   get_vectors(s.xmm, xmm_count(s), image + 160);
   set_running_mxcsr(s, get<u32>(image + 24));
 }
@@ -186,8 +198,9 @@ u64 requested_components(const X86State& s) { return (static_cast<u32>(s.r[RAX])
 enum class Save { Plain, Optimised, Compacted };
 
 template <Save kKind>
-void xsave(CpuState* cpu, u64 address, u32 wide) {
+void xsave(CpuState* cpu, u64 address, u32 form) {
   X86State& s = *static_cast<X86State*>(cpu);
+  const bool wide = (form & kWide) != 0;
   general_protection_unless(s, is_aligned(address, 64));
   const u64 requested = requested_components(s);
   const u32 mxcsr = running_mxcsr(s);
@@ -195,7 +208,7 @@ void xsave(CpuState* cpu, u64 address, u32 wide) {
   const u64 written = kKind == Save::Plain ? requested : used;
   const unsigned count = xmm_count(s);
   u8 image[kXsaveBytes];
-  if (written & kX87) put_x87(s, wide != 0, image);
+  if (written & kX87) put_x87(s, wide, image);
   put<u32>(image + 24, mxcsr);
   put<u32>(image + 28, told_mxcsr_mask(s));
   put_vectors(s.xmm, count, image + 160);
@@ -219,8 +232,9 @@ void xsave(CpuState* cpu, u64 address, u32 wide) {
   }
 }
 
-void xrstor(CpuState* cpu, u64 address, u32 wide) {
+void xrstor(CpuState* cpu, u64 address, u32 form) {
   X86State& s = *static_cast<X86State*>(cpu);
+  const bool wide = (form & kWide) != 0;
   general_protection_unless(s, is_aligned(address, 64));
   const u64 requested = requested_components(s);
   u8 image[kXsaveBytes] = {};
@@ -232,7 +246,7 @@ void xrstor(CpuState* cpu, u64 address, u32 wide) {
   const bool loads_mxcsr = compact ? (get<u64>(image + kHeader) & requested & kSse) != 0 : (requested & (kSse | kAvx)) != 0;
   general_protection_unless(s, !loads_mxcsr || (get<u32>(image + 24) & ~mxcsr_mask(s)) == 0);
   u32 mxcsr;
-  load_components(s, wide != 0, requested, image, mxcsr);
+  load_components(s, wide, requested, image, mxcsr);
   if (mxcsr != kNoMxcsr) set_running_mxcsr(s, mxcsr);
 }
 
@@ -267,7 +281,7 @@ Lift lift_fp_state(Lifter& l, const Insn& i) {
   const Place p = l.address(i);
   const ir::Value address = p.disp ? l.ir.add(p.address, l.ir.i64(static_cast<u64>(p.disp))) : p.address;
   l.mmx_known = 0;
-  l.ir.call(kFpState[i.param], {address, l.ir.i32(i.w ? 1 : 0)});
+  l.ir.call(kFpState[i.param], {address, l.ir.i32((i.w ? kWide : 0) | (i.mem.seg == SS ? kThroughSs : 0))});
   if (i.param != 1 && i.param != 5) return Lift::Next;
   // MXCSR may have changed, and the mode with it.
   l.ir.exit_indirect(l.ir.i64(i.next), ir::ExitHint::NewMode);

@@ -160,6 +160,8 @@ class Generator {
   std::vector<u16> rows_, float_rows_;
   std::size_t next_ = 0;
 };
+/// Status flags that an instruction looks at.
+u32 flags_read(const x86::Row& row, unsigned param);
 /// No instruction looks at flags that an earlier one leaves undefined.
 bool well_defined(const Sequence& sequence);
 /// Makes the x87 status word's summary bits follow from its exceptions and the masks, as the processor does on loading it.
@@ -200,6 +202,13 @@ class Native {
 
 enum class Tier : u8 { Interp, InterpOptimised, One, Two };
 
+/// What happened to undefined status flags in a case that jumped into code other than its own.
+struct Trace {
+  bool elsewhere = false;      // an instruction was carried out that is none of the sequence's pieces
+  u32 undefined = 0;           // flags that are undefined at the end
+  bool looked_at_one = false;  // an instruction depends on a flag that an earlier one left undefined
+};
+
 class Emulator {
  public:
   static std::unique_ptr<Emulator> make(Tier tier, x86::CodeSize mode, int code_fd, const std::vector<Memory>& images);
@@ -207,6 +216,8 @@ class Emulator {
   /// The code in the slots is new.
   virtual void new_code() = 0;
   virtual void run(const Case& c, Result& out) = 0;
+  /// Runs it instruction by instruction.
+  virtual Trace trace(const Case& c) = 0;
   /// The same for a case that stands alone: run again until it is in the tier's own code.
   void run_warm(const Case& c, Result& out) {
     for (unsigned n = 0; n < runs_until_hot(); ++n) run(c, out);
@@ -218,8 +229,12 @@ class Emulator {
 
 // --- compare.cpp ------------------------------------------------------------------------------------------------------------
 
-/// Empty if equal; else lines "what: processor … Kiln …". `first` names the first thing that differs.
-std::string difference(const Case& c, const Result& native, const Result& kiln, std::string* first = nullptr);
+/// Empty if equal; else lines "what: processor … Kiln …". `first` names the first thing that differs. `undefined`: status flags
+/// that nobody defines, instead of those that the sequence's rows say.
+std::string difference(const Case& c, const Result& native, const Result& kiln, std::string* first = nullptr,
+                       const u32* undefined = nullptr);
+/// Shifts and repeated string instructions with a count of 0 leave all flags alone.
+bool may_write_nothing(const x86::Row& row);
 std::string describe(const Case& c);
 
 // --- minimise.cpp -----------------------------------------------------------------------------------------------------------

@@ -54,14 +54,6 @@ struct Report {
   }
 };
 
-/// Shifts and repeated string instructions with a count of 0 leave all flags alone.
-bool may_write_nothing(const x86::Row& row) {
-  if (row.map == 0)
-    return row.opcode == 0xa6 || row.opcode == 0xa7 || row.opcode == 0xae || row.opcode == 0xaf || row.opcode == 0xc0 ||
-           row.opcode == 0xc1 || (row.opcode >= 0xd0 && row.opcode <= 0xd3);
-  return row.map == 1 && (row.opcode == 0xa4 || row.opcode == 0xa5 || row.opcode == 0xac || row.opcode == 0xad);
-}
-
 /// Status flags that are undefined at the end: in order as far as the code is straight, all that ever were if it branches.
 u32 undefined_flags(const Case& c, u64 rip) {
   const Sequence& s = *c.sequence;
@@ -118,6 +110,13 @@ bool outside(u64 address) { return address >= (u64{1} << 43); }
 
 }  // namespace
 
+bool may_write_nothing(const x86::Row& row) {
+  if (row.map == 0)
+    return row.opcode == 0xa6 || row.opcode == 0xa7 || row.opcode == 0xae || row.opcode == 0xaf || row.opcode == 0xc0 ||
+           row.opcode == 0xc1 || (row.opcode >= 0xd0 && row.opcode <= 0xd3);
+  return row.map == 1 && (row.opcode == 0xa4 || row.opcode == 0xa5 || row.opcode == 0xac || row.opcode == 0xad);
+}
+
 namespace {
 
 /// Whether some instruction of the sequence is called `name` (and its Insn is as `test` says).
@@ -134,7 +133,7 @@ bool has_insn(const Case& c, const char* name, Test test) {
 
 }  // namespace
 
-std::string difference(const Case& c, const Result& native, const Result& kiln, std::string* first) {
+std::string difference(const Case& c, const Result& native, const Result& kiln, std::string* first, const u32* undefined) {
   const State &n = native.state, &k = kiln.state;
   Report r;
   if (native.exit.vector == Exit::kUnknown || (native.exit.vector == Exit::kHung && kiln.exit.vector == Exit::kHung)) return {};
@@ -193,7 +192,7 @@ std::string difference(const Case& c, const Result& native, const Result& kiln, 
     if (syscall && (i == x86::RAX || i == x86::RCX || i == 11)) continue;
     r.number(kGpr[i], n.r[i] & mask, k.r[i] & mask);
   }
-  const u64 flags = ~u64{x86::kRf} & ~u64{undefined_flags(c, n.rip)};
+  const u64 flags = ~u64{x86::kRf} & ~u64{undefined ? *undefined : undefined_flags(c, n.rip)};
   r.number("eflags", n.rflags & flags, k.rflags & flags);
   if (!(ne.vector == x86::kPF && named(faulted, "cvtps2ph"))) r.number("mxcsr", n.mxcsr, k.mxcsr);
   static constexpr const char* kSegments[6] = {"es", "cs", "ss", "ds", "fs", "gs"};

@@ -227,6 +227,7 @@ class Base : public Emulator {
     std::memcpy(out.memory.scratch, space_.memory + kScratch, kScratchBytes);
     if (c.sequence->uses_low) std::memcpy(out.memory.low, space_.memory + kLow, kLowBytes);
   }
+  Trace trace(const Case& c) override;
 
  protected:
   virtual void execute() = 0;
@@ -240,17 +241,64 @@ class Base : public Emulator {
   u64 ldt_[x86::kLdtEntries] = {ldt_entry(kFsBase), ldt_entry(kGsBase)};
 };
 
+/// A state that belongs to no engine.
+class LooseState {
+ public:
+  LooseState(const ir::GuestDesc& guest, HostAddr base)
+      : raw_(std::aligned_alloc(64, align_up(ir::kJumpCacheBytes + sizeof(X86State), 64))) {
+    std::memset(raw_, 0, ir::kJumpCacheBytes + sizeof(X86State));
+    guest.reset(get());
+    get()->memory_base = base;
+  }
+  ~LooseState() { std::free(raw_); }
+  X86State* get() const { return reinterpret_cast<X86State*>(static_cast<char*>(raw_) + ir::kJumpCacheBytes); }
+
+ private:
+  void* raw_;
+};
+
+Trace Base::trace(const Case& c) {
+  const LooseState state(guest(), space_.base());
+  X86State& s = *state.get();
+  std::memcpy(space_.memory + kScratch, images_[c.image].scratch, kScratchBytes);
+  if (c.sequence->uses_low) std::memcpy(space_.memory + kLow, images_[c.image].low, kLowBytes);
+  s.ldt = ldt_;
+  put(s, c.state, mode_);
+  current.memory = space_.base();
+  current.engine = nullptr;
+  current.cpu = &s;
+  Trace t;
+  constexpr unsigned kMost = 100000;  // a loop by then
+  for (unsigned n = 0; n < kMost; ++n) {
+    const u64 pc = s.pc;
+    u8 code[15];
+    const x86::Insn insn = x86::decode(code, space_.fetch(pc, code, sizeof code), pc, s.mode).insn;
+    ir::Block block;
+    guest().lift(space_, pc, s.mode, {.max_insns = 1}, block);
+    jit::host::call_in_code(&s, [](ir::CpuState* cpu, const void* b) { ir::interpret(*static_cast<const ir::Block*>(b), cpu); },
+                            &block);
+    // What faulted has done nothing.
+    if (s.exit_kind != 0 || insn.row == nullptr) break;
+    u64 own = slot_address(c.slot);
+    bool is_own = false;
+    for (const Piece& p : c.sequence->pieces) {
+      is_own |= own == pc;
+      own += p.bytes.size();
+    }
+    t.elsewhere |= !is_own;
+    t.looked_at_one |= (flags_read(*insn.row, insn.param) & t.undefined) != 0;
+    t.undefined = (t.undefined | insn.row->undefined) & ~(may_write_nothing(*insn.row) ? 0u : u32{insn.row->writes});
+  }
+  current.cpu = nullptr;
+  return t;
+}
+
 class Interpreter final : public Base {
  public:
   Interpreter(x86::CodeSize mode, int code_fd, const std::vector<Memory>& images, bool optimised)
-      : Base(mode, code_fd, images), optimised_(optimised) {
-    raw_ = std::aligned_alloc(64, align_up(ir::kJumpCacheBytes + sizeof(X86State), 64));
-    std::memset(raw_, 0, ir::kJumpCacheBytes + sizeof(X86State));
-    cpu_ = reinterpret_cast<X86State*>(static_cast<char*>(raw_) + ir::kJumpCacheBytes);
-    guest().reset(cpu_);
-    cpu_->memory_base = space_.base();
+      : Base(mode, code_fd, images), optimised_(optimised), state_(guest(), space_.base()) {
+    cpu_ = state_.get();
   }
-  ~Interpreter() override { std::free(raw_); }
   void new_code() override { blocks_.clear(); }
 
  private:
@@ -280,7 +328,7 @@ class Interpreter final : public Base {
   }
 
   bool optimised_;
-  void* raw_;
+  LooseState state_;
   std::unordered_map<u64, std::unique_ptr<ir::Block>> blocks_;
 };
 

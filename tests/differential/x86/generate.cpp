@@ -247,11 +247,12 @@ void start_segments(State& s) {
   s.gs_base = kGsBase;
 }
 
+u32 flags_read(const Row& row, unsigned param) { return row.opcode_count == 16 ? flags_of_condition(param) : row.reads; }
+
 namespace {
 /// Adds what `row` does to the undefined flags; false if it looks at one.
 bool track_undefined(const Row& row, unsigned param, u32& undefined, bool after_branch) {
-  const u32 reads = row.opcode_count == 16 ? flags_of_condition(param) : row.reads;
-  if (reads & undefined) return false;
+  if (flags_read(row, param) & undefined) return false;
   // Shifts and repeated string instructions may write nothing.
   const bool shift = row.map == 0 ? (row.opcode & 0xfe) == 0xc0 || (row.opcode & 0xfc) == 0xd0 : (row.opcode & 0xf6) == 0xa4;
   // Behind a branch it may be jumped over.
