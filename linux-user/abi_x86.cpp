@@ -125,10 +125,25 @@ ExceptionSignal fetch_fault(Thread& thread) {
   return page_fault(thread, SIGSEGV, mapped ? SEGV_ACCERR : SEGV_MAPERR, address, kPfFetch | (mapped ? kPfPresent : 0));
 }
 
+struct CodeHere {
+  explicit CodeHere(Thread& thread) : size(thread.process->memory.fetch(thread.cpu->pc, bytes, sizeof bytes)) {}
+  u8 bytes[15];
+  std::size_t size;
+};
 ExceptionSignal non_canonical(Thread& thread) {
-  u8 code[15];
-  const std::size_t size = thread.process->memory.fetch(thread.cpu->pc, code, sizeof code);
-  return trap(thread, x86::trap_value(x86::non_canonical_vector(state_of(thread), code, size)));
+  const CodeHere code(thread);
+  return trap(thread, x86::trap_value(x86::non_canonical_vector(state_of(thread), code.bytes, code.size)));
+}
+ExceptionSignal misaligned(Thread& thread) {
+  const CodeHere code(thread);
+  return trap(thread, x86::trap_value(x86::alignment_vector(state_of(thread), code.bytes, code.size)));
+}
+/// The vector if the access leaves its segment, else 0.
+u8 beyond_segment(Thread& thread, u64 address) {
+  const X86State& s = state_of(thread);
+  if (x86::code_size(s.mode) == x86::CodeSize::Bits64) return 0;
+  const CodeHere code(thread);
+  return x86::beyond_segment_vector(s, code.bytes, code.size, address);
 }
 
 }  // namespace
@@ -140,16 +155,20 @@ ExceptionSignal x86_exception(Thread& thread, ir::ExitKind kind) {
     case ir::ExitKind::Breakpoint:
       thread.cpu->pc += value;  // a trap, not a fault; the frontend tells the length
       return trap(thread, x86::trap_value(x86::kBP));
-    case ir::ExitKind::Alignment: return trap(thread, x86::trap_value(x86::kGP));  // MOVAPS and its like
+    case ir::ExitKind::Alignment: return misaligned(thread);
     case ir::ExitKind::FetchFault: return fetch_fault(thread);
     case ir::ExitKind::Fault: {
       const u32 flags = thread.cpu->exit_aux;
       if ((flags & ir::kFaultNonCanonical) || !canonical(value)) return non_canonical(thread);
+      if (const u8 vector = beyond_segment(thread, value)) return trap(thread, x86::trap_value(vector));
       u32 error = ((flags & ir::kFaultWrite) ? kPfWrite : 0) | ((flags & kFaultPresent) ? kPfPresent : 0);
       if (static_cast<s64>(value) < 0) error |= kPfPresent;  // Linux tells nothing about the kernel's pages
       if (flags & ir::kFaultBus) return page_fault(thread, SIGBUS, BUS_ADRERR, value, error);
       return page_fault(thread, SIGSEGV, (flags & ir::kFaultMapped) ? SEGV_ACCERR : SEGV_MAPERR, value, error);
     }
+    case ir::ExitKind::Trap:
+      if (value == x86::trap_value(x86::kAC)) return misaligned(thread);
+      return trap(thread, value);
     default: return trap(thread, value);
   }
 }

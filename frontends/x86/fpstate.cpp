@@ -164,6 +164,7 @@ enum Form : u32 { kWide = 1, kThroughSs = 2 };  // REX.W; the operand's segment 
 /// FXSAVE and FXRSTOR look at the end of the segment for the operand's first 4 bytes (AMD), before they look at its alignment.
 void check_fxsave_area(X86State& s, u64 address, u32 form) {
   if (is_aligned(address, 16)) return;
+  if ((s.mode & kModeAlignmentCheck) && (address & 3)) ir::raise(&s, ExitKind::Trap, trap_value(kAC));
   const bool is64 = code_size(s.mode) == CodeSize::Bits64;
   if (!is64 && (form & kThroughSs) && static_cast<u32>(address - s.seg_base[SS]) > 0xfffffffc)
     ir::raise(&s, ExitKind::Trap, trap_value(x86::kSS));

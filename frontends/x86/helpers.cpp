@@ -242,6 +242,10 @@ class Strings {
     if (uses_source) limit(from, s_.r[RSI]);
     if (uses_destination) limit(to, s_.r[RDI]);
     u8* source = reinterpret_cast<u8*>(s_.memory_base + from);
+    if ((s_.mode & kModeAlignmentCheck) && ((from | to) & (bytes_ - 1))) {
+      if (uses_source && (from & (bytes_ - 1)) == 0) (void)*static_cast<volatile const u8*>(source);  // is read first
+      ir::raise(&s_, ExitKind::Trap, trap_value(kAC));
+    }
     u8* destination = reinterpret_cast<u8*>(s_.memory_base + to);
     const s64 step = s_.df ? -static_cast<s64>(bytes_) : static_cast<s64>(bytes_);
     bool found = false;

@@ -92,6 +92,7 @@ u32 mode_of(const ir::CpuState* state) {
   if (!is64 && (s.seg_base[ES] | s.seg_base[CS] | s.seg_base[SS] | s.seg_base[DS])) mode |= kModeSegments;
   if (s.mxcsr_unmasked) mode |= kModeSseTraps;
   if (s.eflags_rest & kTf) mode |= kModeSingleStep;
+  if (s.eflags_rest & kAc) mode |= kModeAlignmentCheck;
   return mode | s.cpu_model << kModeModelShift;
 }
 
@@ -169,6 +170,19 @@ bool writes_code_segment(const Insn& i, const ir::Block& out, std::size_t mark) 
   return false;
 }
 
+/// EFLAGS.AC: every access is to be aligned to its size (SDM vol. 3, 6.15, #AC). What helpers access is checked where they are
+/// called.
+void demand_alignment(ir::Block& out, std::size_t mark) {
+  for (std::size_t n = mark; n < out.insts.size(); ++n) {
+    ir::Inst& inst = out.insts[n];
+    if (inst.op == ir::Op::call_ || !(ir::effects_of(inst) & (ir::READS_MEM | ir::WRITES_MEM))) continue;
+    ir::MemOp m = ir::MemOp::unpack(inst.aux);
+    if (m.width == ir::Width::B1) continue;
+    m.align_check = true;
+    inst.aux = m.pack();
+  }
+}
+
 void lift(ir::CodeSource& code, GuestAddr start, u32 mode, const ir::LiftLimits& limits, ir::Block& out) {
   out.clear();
   out.pc = start;
@@ -207,6 +221,7 @@ void lift(ir::CodeSource& code, GuestAddr start, u32 mode, const ir::LiftLimits&
       out.insts.resize(mark);
       return l.ir.exit_exception(ExitKind::Undefined, pc);
     }
+    if (mode & kModeAlignmentCheck) demand_alignment(out, mark);
     if (writes_code_segment(i, out, mark)) {
       out.insts.resize(mark);
       l.trap(i, kGP);
@@ -313,6 +328,7 @@ void set_eflags(X86State& state, u32 eflags) {
   state.df = eflags >> 10 & 1;
   state.eflags_rest = eflags & (kTf | kIf | kIopl | kNt | kRf | kVm | kAc | kId);
   set_mode_bit(state, kModeSingleStep, (eflags & kTf) != 0);
+  set_mode_bit(state, kModeAlignmentCheck, (eflags & kAc) != 0);
 }
 
 u32 mxcsr_of(const X86State& state) { return state.mxcsr & ~state.mxcsr_unmasked; }

@@ -139,6 +139,7 @@ Lift lift_neg(Lifter& l, const Insn& i) {
   Value a;
   if (i.lock) {
     const Value address = p.disp ? l.ir.add(p.address, l.ir.i64(static_cast<u64>(p.disp))) : p.address;
+    l.alignment_check(address, bytes);
     a = l.to_width(l.ir.call(kLockedNeg, {address, l.ir.i32(bytes)}), bytes);
   } else {
     a = l.read(p);

@@ -200,6 +200,10 @@ Lift lift_maskmovq(Lifter& l, const Insn& i) {
   begin_mmx(l);
   const Value to = l.linear(i.mem.seg, l.reg(RDI, i.address_bytes), i.address_bytes);
   // The mask's upper half is zero, so only eight bytes are looked at.
+  if (l.mode & kModeAlignmentCheck) {
+    commit_mmx(l);  // #AC finds the MMX state entered
+    l.alignment_check(to, 8);
+  }
   l.ir.call(kMaskedStoreBytes, {to, mmx(l, i.op[0].reg), mmx(l, i.op[1].reg)});
   commit_mmx(l);
   return Lift::Next;

@@ -18,16 +18,11 @@ Halves read_v(Lifter& l, const Insn& i, unsigned n, bool aligned) {
     return v;
   }
   // A misaligned 32-byte operand is refused by a check of the whole: its low half may well be 16-byte aligned.
-  if (aligned) check_alignment(l, p, 32);
+  if (aligned) l.demand_alignment(p, 32);
   v.low = l.load_v(p, 16);
   p.disp += 16;
   v.high = l.load_v(p, 16);
   return v;
-}
-
-void check_alignment(Lifter& l, const Place& p, unsigned bytes) {
-  const Value address = p.disp ? l.ir.add(p.address, l.ir.i64(static_cast<u64>(p.disp))) : p.address;
-  l.trap_if(l.ir.icmp(Op::icmp_ne_, l.ir.and_(address, l.ir.i64(bytes - 1)), l.ir.i64(0)), kGP);
 }
 
 void write_v(Lifter& l, const Insn& i, unsigned reg, Halves v) {
@@ -70,7 +65,7 @@ Lift lift_vmov(Lifter& l, const Insn& i) {
     l.store_v(p, i.op[0].bytes, v.low, aligned);
     return Lift::Next;
   }
-  if (aligned) check_alignment(l, p, 32);
+  if (aligned) l.demand_alignment(p, 32);
   store_halves(l, p, v);
   return Lift::Next;
 }
@@ -193,6 +188,7 @@ Lift lift_insertps(Lifter& l, const Insn& i) {
 // --- masked store, control -------------------------------------------------------------------------------------------
 Lift lift_maskmovdqu(Lifter& l, const Insn& i) {
   const Value to = l.linear(i.mem.seg, l.reg(RDI, i.address_bytes), i.address_bytes);
+  l.alignment_check(to, 8);  // AMD: two halves
   l.ir.call(kMaskedStoreBytes, {to, l.xmm(i.op[0].reg), l.xmm(i.op[1].reg)});
   return Lift::Next;
 }

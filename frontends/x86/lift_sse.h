@@ -28,8 +28,6 @@ inline Value v_zero(Lifter& l) { return l.ir.vconst(0, 0); }
 /// Legacy forms want 16-byte operands aligned; the few that do not pass their own choice.
 inline bool must_be_aligned(const Insn& i, unsigned n) { return !i.vex && i.op[n].bytes == 16; }
 
-/// #GP unless the operand is aligned to `bytes`.
-void check_alignment(Lifter& l, const Place& p, unsigned bytes);
 void store_halves(Lifter& l, Place p, Halves v);
 Halves read_v(Lifter& l, const Insn& i, unsigned n, bool aligned);
 inline Halves read_v(Lifter& l, const Insn& i, unsigned n) { return read_v(l, i, n, must_be_aligned(i, n)); }

@@ -217,6 +217,7 @@ Lift lift_arpl(Lifter& l, const Insn& i) {
   if (p.op.kind == OperandKind::Mem) {  // written only if adjusted: read-only pages and code segments are fine otherwise
     if (i.mem.seg == CS) l.trap_if(less, kGP);
     const Value at = p.disp ? l.ir.add(p.address, l.ir.i64(static_cast<u64>(p.disp))) : p.address;
+    l.alignment_check(at, 2);
     l.ir.call(kStore16If, {at, adjusted, l.ir.zext(Type::I32, less)});
   } else {
     l.write(p, l.ir.select(less, adjusted, a));

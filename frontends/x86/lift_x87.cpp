@@ -22,10 +22,17 @@ Value offset_of(Lifter& l, const Insn& i) { return l.ir.zext(Type::I64, l.effect
 u32 memory_fop(const Insn& i) { return fop_of(i) | static_cast<u32>(i.mem.seg) << kFopSegShift; }
 
 /// The linear address as one value.
-Value linear_of(Lifter& l, const Insn& i) {
+Value linear_of(Lifter& l, const Insn& i, unsigned alignment, bool waits = true) {
   const Place p = l.address(i);
-  return p.disp ? l.ir.add(p.address, l.ir.i64(static_cast<u64>(p.disp))) : p.address;
+  const Value address = p.disp ? l.ir.add(p.address, l.ir.i64(static_cast<u64>(p.disp))) : p.address;
+  if (l.mode & kModeAlignmentCheck) {
+    if (waits) x87_pending_check(l);  // #MF before #AC
+    l.alignment_check(address, alignment);
+  }
+  return address;
 }
+/// What EFLAGS.AC demands of an operand: its size, 8 for 80 bits.
+unsigned alignment_of(const Insn& i) { return i.op[0].bytes >= 8 ? 8 : i.op[0].bytes; }
 
 Value status_word(Lifter& l) { return l.ir.call(kFnstsw); }
 
@@ -46,21 +53,22 @@ Lift lift_x87_register(Lifter& l, const Insn& i) {
 Lift lift_x87_load(Lifter& l, const Insn& i) {
   l.mmx_known = 0;
   const Value offset = offset_of(l, i);
-  l.ir.call(*x87_load_helper(i.row->opcode, i.modrm >> 3 & 7), {l.ir.i32(memory_fop(i)), offset, linear_of(l, i)});
+  l.ir.call(*x87_load_helper(i.row->opcode, i.modrm >> 3 & 7), {l.ir.i32(memory_fop(i)), offset, linear_of(l, i, alignment_of(i))});
   return Lift::Next;
 }
 
 Lift lift_x87_store(Lifter& l, const Insn& i) {
   l.mmx_known = 0;
   const Value offset = offset_of(l, i);
-  l.ir.call(*x87_store_helper(i.row->opcode, i.modrm >> 3 & 7), {l.ir.i32(memory_fop(i)), offset, linear_of(l, i)});
+  l.ir.call(*x87_store_helper(i.row->opcode, i.modrm >> 3 & 7), {l.ir.i32(memory_fop(i)), offset, linear_of(l, i, alignment_of(i))});
   return Lift::Next;
 }
 
 /// FLDENV, FNSTENV, FRSTOR, FNSAVE by the row's parameter.
 Lift lift_x87_state(Lifter& l, const Insn& i) {
   l.mmx_known = 0;
-  l.ir.call(kX87State[i.param], {linear_of(l, i), l.ir.i32(i.operand_bytes == 2 ? 2 : 4)});
+  const bool waits = (i.param & 1) == 0;
+  l.ir.call(kX87State[i.param], {linear_of(l, i, i.operand_bytes == 2 ? 2 : 4, waits), l.ir.i32(i.operand_bytes == 2 ? 2 : 4)});
   return Lift::Next;
 }
 

@@ -112,12 +112,30 @@ Place Lifter::address(const Insn& insn) {
   return p;
 }
 
+void Lifter::demand_alignment(const Place& p, unsigned bytes) {
+  const Value address = p.disp ? ir.add(p.address, ir.i64(static_cast<u64>(p.disp))) : p.address;
+  trap_if(ir.icmp(Op::icmp_ne_, ir.and_(address, ir.i64(bytes - 1)), ir.i64(0)), kGP);
+}
+
+void Lifter::alignment_check(Value address, unsigned bytes) {
+  if ((mode & kModeAlignmentCheck) == 0 || bytes < 2) return;
+  trap_if(ir.icmp(Op::icmp_ne_, ir.and_(address, ir.i64(bytes - 1)), ir.i64(0)), kAC);
+}
+
 Value Lifter::load_v(const Place& p, unsigned bytes, bool aligned) {
+  if (aligned && (mode & kModeAlignmentCheck)) {  // ExitKind::Alignment means #AC then
+    demand_alignment(p, bytes);
+    aligned = false;
+  }
   ir::MemOp m = mem_op(bytes);
   m.align_check = aligned;
   return ir.load(Type::V128, p.address, p.disp, m);
 }
 void Lifter::store_v(const Place& p, unsigned bytes, Value v, bool aligned) {
+  if (aligned && (mode & kModeAlignmentCheck)) {  // ExitKind::Alignment means #AC then
+    demand_alignment(p, bytes);
+    aligned = false;
+  }
   ir::MemOp m = mem_op(bytes);
   m.align_check = aligned;
   ir.store(p.address, p.disp, v, m);

@@ -109,6 +109,11 @@ struct Lifter {
   void push(ir::Value v, unsigned bytes);
   ir::Value pop(unsigned bytes);  // reads and moves rSP
 
+  /// #GP unless the operand is aligned to `bytes`.
+  void demand_alignment(const Place& p, unsigned bytes);
+  /// #AC if EFLAGS.AC is set and the address is no multiple of `bytes`: for accesses of helpers (others: lift.cpp).
+  void alignment_check(ir::Value address, unsigned bytes);
+
   // Exceptions.
   Lift trap(const Insn& insn, u8 vector, u32 error = 0);               // ends the block
   void trap_if(ir::Value condition, u8 vector, u32 error = 0);         // leaves if the I1 holds; exact state: before any write

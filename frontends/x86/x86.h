@@ -43,6 +43,13 @@ bool xrstor_image(X86State& state, const u8* in);
 /// (rSP or rBP as base, PUSH and its like), else kGP. `code`: the instruction's bytes.
 u8 non_canonical_vector(const X86State& state, const u8* code, std::size_t size);
 
+/// Outside 64-bit code: kSS or kGP if the operand of the instruction at state.pc that holds `address`, where the access failed,
+/// reaches beyond its segment; 0: a page fault.
+u8 beyond_segment_vector(const X86State& state, const u8* code, std::size_t size, u64 address);
+/// What ExitKind::Alignment (and a trap kAC) by the instruction at state.pc is: #GP of MOVAPS and its like; #AC while EFLAGS.AC is set
+/// (MOVAPS raises #GP itself then), or what its segment says first.
+u8 alignment_vector(const X86State& state, const u8* code, std::size_t size);
+
 /// A named CPU (-cpu NAME): what CPUID tells and what the decoder accepts.
 struct CpuModel {
   const char* name;

@@ -70,6 +70,7 @@ enum Mode : u32 {
   kModeSegments = 4,     // some of ES, CS, SS, DS has a base other than 0 (never set in 64-bit code)
   kModeSseTraps = 8,     // MXCSR has an exception unmasked: SSE arithmetic goes through helpers that raise #XM
   kModeSingleStep = 16,  // EFLAGS.TF
+  kModeAlignmentCheck = 32,  // EFLAGS.AC
   kModeModelShift = 8,   // 4 bits: cpu_model
 };
 enum class CodeSize : u8 { Bits16 = 0, Bits32 = 1, Bits64 = 2 };

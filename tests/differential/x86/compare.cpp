@@ -22,8 +22,6 @@
 //   - a gather's mask after a fault: AMD leaves the bits below the sign of elements to come.
 //   - x87 tags and TOP when CVTPS2PI and its like raise #XM: AMD has gone to MMX state by then.
 //   - MXCSR's bit 17 (AMD) where LDMXCSR and its like set it.
-//   - an access that reaches over the end of a 4 GiB segment: #GP or #SS on the processor, a page fault in Kiln.
-//   - cases in which the guest sets EFLAGS.AC: alignment checks are not implemented.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -101,11 +99,6 @@ unsigned gather_mask(const Case& c, u64 rip) {
   return 16;
 }
 
-/// Just below 4 GiB of a segment, or behind that again: the second half of an operand.
-bool over_the_end(u64 address) {
-  return address >= 0xfffff000 || address < 32 || (address & ~u64{0xfff}) == kFsBase - 0x1000 || (address & ~u64{0xfff}) == kGsBase - 0x1000;
-}
-
 bool outside(u64 address) { return address >= (u64{1} << 43); }
 
 }  // namespace
@@ -137,7 +130,6 @@ std::string difference(const Case& c, const Result& native, const Result& kiln, 
   const State &n = native.state, &k = kiln.state;
   Report r;
   if (native.exit.vector == Exit::kUnknown || (native.exit.vector == Exit::kHung && kiln.exit.vector == Exit::kHung)) return {};
-  if ((n.rflags & x86::kAc) || native.exit.vector == x86::kAC) return {};
   const bool is64 = c.sequence->mode == x86::CodeSize::Bits64;
   // Nothing that Kiln knows: whatever the processor does is not ours, if only it knows the instruction.
   if (kiln.exit.vector == x86::kUD && native.exit.vector != x86::kUD && c.sequence->pieces.back().row == nullptr &&
@@ -163,7 +155,6 @@ std::string difference(const Case& c, const Result& native, const Result& kiln, 
   if (ne.vector == x86::kPF && ke.vector == x86::kXM && named(faulted, "cvtps2ph")) return {};
   if (!is64 && (ne.vector == x86::kPF || ne.vector == x86::kSS) && ke.vector == x86::kGP && named(faulted, "pop")) return {};
   if (!is64 && ne.vector == x86::kMF && ke.vector == x86::kGP) return {};
-  if (!is64 && ke.vector == x86::kPF && over_the_end(ke.address) && (ne.vector == x86::kGP || ne.vector == x86::kSS)) ke = ne;
   if ((ne.vector == x86::kPF || ne.vector == x86::kGP) &&
       (c.sequence->xsave || named(faulted, "maskmovdqu") || named(faulted, "maskmovq")))
     return {};

@@ -162,13 +162,16 @@ constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>
 Exit exit_of(X86State& s, State& state, Space& space) {
   Exit e;
   const u64 value = s.exit_value;
+  u8 code[15];
+  const std::size_t size = space.fetch(s.pc, code, sizeof code);
+  const bool is64 = x86::code_size(s.mode) == x86::CodeSize::Bits64;
   switch (static_cast<ExitKind>(s.exit_kind)) {
     case ExitKind::Undefined: e.vector = x86::kUD; break;
     case ExitKind::Breakpoint:
       e.vector = x86::kBP;
       state.rip += value;
       break;
-    case ExitKind::Alignment: e.vector = x86::kGP; break;
+    case ExitKind::Alignment: e.vector = x86::alignment_vector(s, code, size); break;
     case ExitKind::Syscall: e.vector = Exit::kSyscall; break;
     case ExitKind::Interrupt: e.vector = Exit::kHung; break;
     case ExitKind::FetchFault: {
@@ -183,14 +186,12 @@ Exit exit_of(X86State& s, State& state, Space& space) {
       break;
     }
     case ExitKind::Fault:
-      if ((s.exit_aux & ir::kFaultNonCanonical) || !canonical(value)) {
-        u8 code[15];
-        e.vector = x86::non_canonical_vector(s, code, space.fetch(s.pc, code, sizeof code));
-      }
+      if ((s.exit_aux & ir::kFaultNonCanonical) || !canonical(value)) e.vector = x86::non_canonical_vector(s, code, size);
+      else if (const u8 v = is64 ? 0 : x86::beyond_segment_vector(s, code, size, value)) e.vector = v;
       else e = {x86::kPF, 4 | (s.exit_aux & ir::kFaultWrite ? 2u : 0u), value};
       break;
     case ExitKind::Trap:
-      e.vector = x86::trap_vector(value);
+      e.vector = value == x86::trap_value(x86::kAC) ? x86::alignment_vector(s, code, size) : x86::trap_vector(value);
       e.error = x86::trap_error(value);
       if (e.vector == x86::kDB && e.error == 2) state.rip = s.step_to;
       if (e.vector == x86::kDB) e.error = 0;

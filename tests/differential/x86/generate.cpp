@@ -694,7 +694,7 @@ State Generator::draw_state(Random& r, const Sequence& sequence, unsigned slot) 
     for (unsigned i = 0; i < 16; ++i) s.r[i] = i < 8 ? s.r[i] & 0xffffffff : 0;
   s.rip = slot_address(slot);
   start_segments(s);
-  s.rflags = (r.next() & x86::kStatusFlags) | x86::kIf | 2 | (r.percent(15) ? x86::kDf : 0);
+  s.rflags = (r.next() & x86::kStatusFlags) | x86::kIf | 2 | (r.percent(15) ? x86::kDf : 0) | (r.percent(3) ? x86::kAc : 0);
   for (unsigned i = 0; i < 16; ++i) {
     const bool there = is64 || i < 8;
     bool indexed = false;
