@@ -2,8 +2,10 @@
 // as #GP and an address behind 4 GiB as a page fault, a misaligned one is found before its segment is looked at. The instruction
 // says the rest.
 #include <cstring>
+#include <string_view>
 
 #include "frontends/x86/insn.h"
+#include "frontends/x86/operands.h"
 #include "frontends/x86/x86.h"
 
 namespace kiln::x86 {
@@ -13,12 +15,12 @@ constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>
 
 /// Pushes or pops beside what its operands say.
 bool uses_stack(const Row& row) {
-  for (const char* name : {"push", "pop", "pushf", "popf", "call", "ret", "callf", "retf", "iret", "enter", "leave"})
+  for (const char* name : {"push", "pop", "pusha", "popa", "pushf", "popf", "call", "ret", "callf", "retf", "iret", "enter", "leave"})
     if (std::strcmp(row.name, name) == 0) return true;
   return false;
 }
 bool is_push(const Row& row) {
-  for (const char* name : {"push", "pushf", "call", "callf", "enter"})
+  for (const char* name : {"push", "pusha", "pushf", "call", "callf", "enter"})
     if (std::strcmp(row.name, name) == 0) return true;
   return false;
 }
@@ -31,6 +33,7 @@ struct Access {
   Seg seg;
   u64 offset;
   unsigned bytes;
+  unsigned first = 0;  // not 0: so many bytes are accessed first, and the rest then
 };
 
 u64 linear(const X86State& s, const Insn& insn, const Access& a) {
@@ -65,8 +68,12 @@ bool explicit_operand(const X86State& s, const Insn& insn, Access& out) {
       offset += static_cast<u64>((bit >> (bits == 64 ? 6 : bits == 32 ? 5 : 4)) * insn.operand_bytes);
     }
     if (m.address_bytes != 8) offset &= m.address_bytes == 4 ? 0xffffffff : 0xffff;
-    const bool is_bound = std::strcmp(insn.row->name, "bound") == 0;
-    out = {m.seg, offset, is_bound ? 2u * insn.operand_bytes : o.bytes};
+    out = {m.seg, offset, o.bytes, 0};
+    const std::string_view name = insn.row->name;
+    if (name == "bound") out.bytes = 2u * insn.operand_bytes;
+    if (name == "bound" || static_cast<Size>(insn.row->size[&o - insn.op]) == Size::s) out.first = insn.operand_bytes;
+    if (o.bytes == 10) out.first = 8;
+    if (name == "fldenv" || name == "fnstenv" || name == "frstor" || name == "fnsave") out.bytes = 4;
     return true;
   }
   return false;
@@ -107,9 +114,12 @@ u8 beyond_segment_vector(const X86State& s, const u8* code, std::size_t size, u6
   const Insn insn = decode(code, size, s.pc, s.mode).insn;
   // Of a masked operand only the elements count that the mask has.
   if (insn.row == nullptr || (insn.row->flags & kRowVsib) || std::strstr(insn.row->name, "maskmov")) return 0;
-  const auto holds = [&](const Access& a) {
+  const auto holds = [&](Access a) {
     const u32 into = static_cast<u32>(address) - static_cast<u32>(linear(s, insn, a));
-    return into < (a.bytes ? a.bytes : 1u) && is_outside(s, insn, a);
+    if (into >= (a.bytes ? a.bytes : 1u)) return false;
+    if (into < a.first) a.bytes = a.first;
+    else a = {a.seg, a.offset + a.first, a.bytes - a.first};
+    return is_outside(s, insn, a);
   };
   Access a;
   if (explicit_operand(s, insn, a) && holds(a)) return vector_of(a.seg);

@@ -154,8 +154,9 @@ Lift lift_far_transfer(Lifter& l, const Insn& i) {
 
 Lift lift_retf(Lifter& l, const Insn& i) {
   const unsigned bytes = i.operand_bytes;
-  const Value offset = l.ir.load(Lifter::type_of(bytes), l.stack_address(0), 0, Lifter::mem_op(bytes));
+  // In the order in which AMD's read: page faults tell.
   const Value selector = l.ir.load(Type::I32, l.stack_address(bytes), 0, Lifter::mem_op(2));
+  const Value offset = l.ir.load(Lifter::type_of(bytes), l.stack_address(0), 0, Lifter::mem_op(bytes));
   l.ir.call(kFarTransfer, {selector, l.to_width(l.zext_from(offset, bytes), 8)});
   l.move_stack(2 * bytes + (i.op[0].kind == OperandKind::Imm ? static_cast<s64>(i.imm) : 0));
   l.ir.exit_indirect(target(l, offset, bytes), ExitHint::NewMode);
@@ -167,9 +168,9 @@ Lift lift_iret(Lifter& l, const Insn& i) {
   const auto slot = [&](unsigned n) {
     return l.ir.load(Lifter::type_of(bytes), l.stack_address(static_cast<s64>(n * bytes)), 0, Lifter::mem_op(bytes));
   };
-  const Value offset = slot(0), selector = l.to_width(slot(1), 4), flags = slot(2);
-  // In 64-bit code SS:rSP are popped always (SDM vol. 2, IRET).
-  const Value sp = l.is64() ? slot(3) : ir::kNoValue, ss = l.is64() ? l.to_width(slot(4), 4) : ir::kNoValue;
+  // In the order in which AMD's read. In 64-bit code SS:rSP are popped always (SDM vol. 2, IRET).
+  const Value flags = slot(2), selector = l.to_width(slot(1), 4), offset = slot(0);
+  const Value ss = l.is64() ? l.to_width(slot(4), 4) : ir::kNoValue, sp = l.is64() ? slot(3) : ir::kNoValue;
   l.ir.call(kFarTransfer, {l.ir.ubfx(selector, 0, 16), l.to_width(l.zext_from(offset, bytes), 8)});
   if (l.is64()) {
     l.ir.call(kLoadSegment, {l.ir.i32(SS), ss});
