@@ -9,11 +9,13 @@
 #include "devices/boards/device_tree.h"
 #include "devices/boards/virt_map.h"
 #include "devices/boards/virt_tree.h"
+#include "devices/boards/virtio_factory.h"
 #include "devices/gpio/pl061.h"
 #include "devices/intc/gicv2.h"
 #include "devices/intc/gicv3.h"
 #include "devices/serial/pl011.h"
 #include "devices/timer/pl031.h"
+#include "devices/virtio/mmio.h"
 
 namespace kiln::devices {
 
@@ -42,6 +44,7 @@ class Virt final : public Board {
  private:
   Result<unsigned> option(const BoardOptions& options);
   Result<void> load(const BoardOptions& options);
+  Result<void> add_virtio(const BoardOptions& options);
   void add_gic();
   IrqLine& spi(unsigned index) { return gicv2_ != nullptr ? gicv2_->spi(index) : gicv3_->spi(index); }
   IrqLine& ppi(unsigned cpu, unsigned index) { return gicv2_ != nullptr ? gicv2_->ppi(cpu, index) : gicv3_->ppi(cpu, index); }
@@ -61,6 +64,9 @@ class Virt final : public Board {
   std::unique_ptr<Pl031> rtc_;
   std::unique_ptr<Pl061> gpio_;
   std::unique_ptr<Timer> key_release_;
+  std::vector<std::unique_ptr<VirtioDevice>> virtio_devices_;
+  std::vector<std::string> virtio_names_;
+  std::vector<std::unique_ptr<VirtioMmio>> virtio_slots_;
   std::vector<std::pair<std::string, Device*>> devices_;
   std::vector<Loaded> loaded_;
   CpuStart start_;

@@ -164,8 +164,6 @@ std::vector<u8> make_virt_tree(const VirtTree& options) {
   tree.text("clock-names", {"apb_pclk"});
   tree.property("gpio-controller");
   tree.cells("#gpio-cells", {2});
-  tree.property("interrupt-controller");
-  tree.cells("#interrupt-cells", {2});
   tree.cells("phandle", {kGpioHandle});
   tree.end();
   tree.begin("gpio-keys");
