@@ -1,5 +1,6 @@
 #include "devices/bus/host_loop.h"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -66,6 +67,7 @@ struct HostLoop::Watched {
   bool readable = false, writable = false;
   bool in_epoll = false;
   bool always_ready = false;  // a regular file, which epoll does not take
+  bool own = false;           // a duplicate: epoll takes a descriptor once
 };
 
 class HostLoop::Handle : public FdWatch {
@@ -149,6 +151,12 @@ void HostLoop::update(u64 id, bool readable, bool writable) {
       watched.in_epoll = true;
     } else if (errno == EPERM) {
       watched.always_ready = true;
+    } else if (errno == EEXIST && !watched.own) {
+      const int copy = fcntl(watched.fd, F_DUPFD_CLOEXEC, 0);
+      if (copy < 0) return;
+      watched.fd = copy;
+      watched.own = true;
+      update(id, readable, writable);
     }
   }
   if (watched.always_ready) wake();
@@ -157,6 +165,7 @@ void HostLoop::update(u64 id, bool readable, bool writable) {
 void HostLoop::remove(u64 id) {
   const auto found = watched_.find(id);
   if (found->second->in_epoll) epoll_ctl(epoll_, EPOLL_CTL_DEL, found->second->fd, nullptr);
+  if (found->second->own) close(found->second->fd);
   watched_.erase(found);
 }
 
