@@ -15,9 +15,10 @@ struct A64State : ir::CpuState {
   u64 exclusive_value[2]; // what the load-exclusive saw
   u64 exclusive_version;  // of the address's granule then: see exclusive_version() in helpers.cpp
   u64 fpsr_watched;       // the guest has read or written FPSR: from now on rare exception bits are worth a check
+  u64 full_system;        // 1: this is the head of an A64SystemState
 };
 
-/// Mode word (block key): the FPCR bits that change what is lifted.
+/// Mode word (block key): the FPCR bits that change what is lifted. A full system's has more: system_state.h.
 enum Mode : u32 {
   kModeDefaultNan = 1,    // FPCR.DN
   kModeFlushToZero = 2,   // FPCR.FZ

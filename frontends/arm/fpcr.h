@@ -19,8 +19,8 @@ constexpr u32 fpsr_from(const A64State& state, u32 mxcsr) {
   return fpsr;
 }
 
-/// `mxcsr` holds the sticky bits. What cannot be known: before a thread first touches FPSR (fpsr_watched), UFC of a result that is tiny
-/// before rounding only; a check for it would cost every product of programs that never ask.
+/// `mxcsr` holds the sticky bits. What cannot be known: before a thread first touches FPSR (fpsr_watched), UFC of a result that
+/// is tiny before rounding only; a check for it would cost every product of programs that never ask.
 constexpr u32 mode_from(const A64State& state, u32 mxcsr) {
   const u64 fpcr = state.fpcr;
   const u32 status =
@@ -29,11 +29,18 @@ constexpr u32 mode_from(const A64State& state, u32 mxcsr) {
          (fpcr & kFpcrFz16 ? u32{kModeFlush16} : 0) | (fpcr & kFpcrAhp ? u32{kModeAltHalf} : 0);
 }
 
+/// system_state.cpp: the mode word and VcpuPort::space_changed().
+void renew_system_mode(A64State& state, u32 mxcsr);
+inline void renew_mode(A64State& state, u32 mxcsr) {
+  if (state.full_system) renew_system_mode(state, mxcsr);
+  else ir::change_mode(&state, mode_from(state, mxcsr));
+}
+
 /// Writes FPSR and the mode word; gives the MXCSR to load. Bits that MXCSR can hold live there, the rest in the slot.
 inline u32 mxcsr_after_fpsr(A64State& state, u32 mxcsr, u32 fpsr) {
   state.fpsr = fpsr & (kFpsrQc | kFpsrIdc);
   mxcsr = (mxcsr & ~kMxcsrSticky) | (fpsr & 1) | (fpsr & 0x1e) << 1;
-  ir::change_mode(&state, mode_from(state, mxcsr));
+  renew_mode(state, mxcsr);
   return mxcsr;
 }
 
@@ -43,7 +50,7 @@ inline u32 mxcsr_after_fpcr(A64State& state, u32 mxcsr, u32 fpcr) {
   // What the old mode made of DE must not be read again under the new one.
   state.fpsr = (state.fpsr & 0x1f) | (fpsr_from(state, mxcsr) & (kFpsrQc | kFpsrIdc));
   state.fpcr = fpcr & kFpcrMask;
-  ir::change_mode(&state, mode_from(state, mxcsr));
+  renew_mode(state, mxcsr);
   // Not FTZ: it calls a flushed result inexact. Lifted code flushes (ir::Underflow).
   return kMxcsrMasks | (mxcsr & kMxcsrSticky & ~kMxcsrDe) | kRounding[(fpcr >> kFpcrRmodeShift) & 3] << 13 |
          (fpcr & kFpcrFz ? kMxcsrDaz : 0);

@@ -1,10 +1,10 @@
 // C++ functions that lifted A64 code calls. They run with CpuState::in_code set and the guest's MXCSR loaded.
 #include "frontends/arm/helpers.h"
 
-#include <atomic>
 #include <emmintrin.h>
 
 #include <array>
+#include <atomic>
 #include <ctime>
 
 #include "frontends/arm/aarch64.h"
@@ -45,8 +45,7 @@ u32 crc32c_h(ir::CpuState*, u32 accumulator, u64 value) { return __builtin_ia32_
 u32 crc32c_w(ir::CpuState*, u32 accumulator, u64 value) { return __builtin_ia32_crc32si(accumulator, static_cast<u32>(value)); }
 u32 crc32c_x(ir::CpuState*, u32 accumulator, u64 value) { return static_cast<u32>(__builtin_ia32_crc32di(accumulator, value)); }
 
-__m128i cas128(ir::CpuState* state, u64 address, __m128i expected, __m128i desired) {
-  const HostAddr host = state->memory_base + address;
+__m128i cas128_at(HostAddr host, __m128i expected, __m128i desired) {
   if (host & 15) {
     // The architecture raises an alignment fault; programs that get here at all are content with a plain exchange.
     __m128i old;
@@ -65,16 +64,23 @@ __m128i cas128(ir::CpuState* state, u64 address, __m128i expected, __m128i desir
                : "memory", "cc");
   return __m128i{static_cast<long long>(low), static_cast<long long>(high)};
 }
+__m128i cas128(ir::CpuState* state, u64 address, __m128i expected, __m128i desired) {
+  return cas128_at(state->memory_base + address, expected, desired);
+}
+__m128i system_cas128(ir::CpuState* state, u64 address, u64 mem_op, __m128i expected, __m128i desired) {
+  void* host = ir::guest_pointer(state, address, static_cast<u32>(mem_op) | ir::kStoreAccess);
+  return cas128_at(reinterpret_cast<HostAddr>(host), expected, desired);
+}
 
-// The global monitor: a count for each granule of 16 bytes (a few share one), which a store-exclusive takes one further before it
-// compares and swaps. Of two that saw the same count one fails, so nobody changes a cell and changes it back unseen.
+// The global monitor: a count for each granule of 16 bytes (a few share one), which a store-exclusive takes one further before
+// it compares and swaps. Of two that saw the same count one fails, so nobody changes a cell and changes it back unseen.
 std::atomic<u64> exclusive_counts[4096];
 std::atomic<u64>& exclusive_count(u64 address) {  // without the tag
   return exclusive_counts[((address >> 4 ^ address >> 16) & mask_low(40)) % std::size(exclusive_counts)];
 }
 u64 exclusive_version(ir::CpuState*, u64 address) { return exclusive_count(address).load(); }
-// Not whole: a thread that the host suspends between its claim and its compare-and-swap can be passed by A-B-A. The claim would have to
-// be held until the swap, and be given up by faults (stress_order.c's stack() shows it on a busy machine).
+// Not whole: a thread that the host suspends between its claim and its compare-and-swap can be passed by A-B-A. The claim would
+// have to be held until the swap, and be given up by faults (stress_order.c's stack() shows it on a busy machine).
 u64 claim_exclusive(ir::CpuState*, u64 address, u64 version) {
   return exclusive_count(address).compare_exchange_strong(version, version + 1);
 }
@@ -82,16 +88,21 @@ u64 claim_exclusive(ir::CpuState*, u64 address, u64 version) {
 u64 read_fpsr(ir::CpuState* state) {
   A64State& s = *static_cast<A64State*>(state);
   s.fpsr_watched = 1;
-  ir::change_mode(state, mode_from(s, _mm_getcsr()));
+  renew_mode(s, _mm_getcsr());
   return fpsr_from(s, _mm_getcsr());
 }
-void settle_inexact(ir::CpuState* state) { ir::change_mode(state, mode_from(*static_cast<A64State*>(state), _mm_getcsr())); }
+void settle_inexact(ir::CpuState* state) { renew_mode(*static_cast<A64State*>(state), _mm_getcsr()); }
 void write_fpsr(ir::CpuState* state, u64 value) {
   static_cast<A64State*>(state)->fpsr_watched = 1;
   _mm_setcsr(mxcsr_after_fpsr(*static_cast<A64State*>(state), _mm_getcsr(), static_cast<u32>(value)));
 }
 void write_fpcr(ir::CpuState* state, u64 value) {
   _mm_setcsr(mxcsr_after_fpcr(*static_cast<A64State*>(state), _mm_getcsr(), static_cast<u32>(value)));
+}
+// EL1 and above save and restore FPSR for others, which does not mean that anybody looks at it.
+u64 save_fpsr(ir::CpuState* state) { return fpsr_from(*static_cast<A64State*>(state), _mm_getcsr()); }
+void restore_fpsr(ir::CpuState* state, u64 value) {
+  _mm_setcsr(mxcsr_after_fpsr(*static_cast<A64State*>(state), _mm_getcsr(), static_cast<u32>(value)));
 }
 u64 read_counter(ir::CpuState*) {
   timespec now;
@@ -121,6 +132,11 @@ const Helper kCas128 = {"cas128",
                         Type::V128,
                         {Type::I64, Type::V128, Type::V128},
                         ir::READS_MEM | ir::WRITES_MEM | ir::MAY_FAULT};
+const Helper kSystemCas128 = {"system_cas128",
+                              address_of(system_cas128),
+                              Type::V128,
+                              {Type::I64, Type::I64, Type::V128, Type::V128},
+                              kStateEffects | ir::READS_MEM | ir::WRITES_MEM | ir::MAY_FAULT};
 // Memory effects, so that they stay where they are beside the accesses.
 const Helper kExclusiveVersionOf = {
     "exclusive_version", address_of(exclusive_version), Type::I64, {Type::I64}, ir::READS_MEM | ir::WRITES_MEM};
@@ -130,6 +146,8 @@ const Helper kReadFpsr = {"read_fpsr", address_of(read_fpsr), Type::I64, {}, kSt
 const Helper kSettleInexact = {"settle_inexact", address_of(settle_inexact), Type::Void, {}, kStateEffects};
 const Helper kWriteFpsr = {"write_fpsr", address_of(write_fpsr), Type::Void, {Type::I64}, kStateEffects};
 const Helper kWriteFpcr = {"write_fpcr", address_of(write_fpcr), Type::Void, {Type::I64}, kStateEffects};
+const Helper kSaveFpsr = {"save_fpsr", address_of(save_fpsr), Type::I64, {}, kStateEffects};
+const Helper kRestoreFpsr = {"restore_fpsr", address_of(restore_fpsr), Type::Void, {Type::I64}, kStateEffects};
 const Helper kReadCounter = {"read_counter", address_of(read_counter), Type::I64, {}, kStateEffects};
 
 }  // namespace kiln::arm

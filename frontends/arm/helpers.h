@@ -9,12 +9,21 @@ namespace kiln::arm {
 extern const ir::Helper kCrc32[2][4];
 /// v128 cas(address, expected, desired) -> old; 16 bytes.
 extern const ir::Helper kCas128;
+/// The same in a full system: (address, packed MemOp, expected, desired).
+extern const ir::Helper kSystemCas128;
 extern const ir::Helper kExclusiveVersionOf;  // i64 (address): for claim_exclusive
 extern const ir::Helper kClaimExclusive;      // i64 (address, version): 1 if no other store-exclusive began since; now one has
-extern const ir::Helper kReadFpsr;       // i64 ()
-extern const ir::Helper kSettleInexact;  // void (): the mode word after MXCSR.PE
-extern const ir::Helper kWriteFpsr;      // void (i64)
-extern const ir::Helper kWriteFpcr;      // void (i64)
-extern const ir::Helper kReadCounter;    // i64 (), CNTVCT_EL0
+extern const ir::Helper kReadFpsr;            // i64 ()
+extern const ir::Helper kSettleInexact;       // void (): the mode word after MXCSR.PE
+extern const ir::Helper kWriteFpsr;           // void (i64)
+extern const ir::Helper kWriteFpcr;           // void (i64)
+extern const ir::Helper kSaveFpsr;            // i64 (): kReadFpsr, kWriteFpsr for EL1 and above
+extern const ir::Helper kRestoreFpsr;         // void (i64)
+extern const ir::Helper kReadCounter;         // i64 (), CNTVCT_EL0
+
+// Full system: lift_privileged.cpp.
+extern const ir::Helper kTakeSupervisorCall;  // i64 (immediate): the vector
+extern const ir::Helper kExceptionReturn;     // i64 (): where to go on
+extern const ir::Helper kWaitForInterrupt;    // void ()
 
 }  // namespace kiln::arm

@@ -5,6 +5,8 @@
 #include "frontends/arm/aarch64.h"
 #include "frontends/arm/fpcr.h"
 #include "frontends/arm/helpers.h"
+#include "frontends/arm/system_internal.h"
+#include "frontends/arm/system_lift.h"
 #include "ir/interpreter.h"
 
 namespace kiln::arm {
@@ -69,38 +71,7 @@ bool may_settle_inexact(const Lifter& l, const ir::Block& block, std::size_t mar
 }
 
 void lift(ir::CodeSource& code, GuestAddr pc, u32 mode, const ir::LiftLimits& limits, ir::Block& out) {
-  out.clear();
-  out.pc = pc;
-  out.mode = mode;
-  Lifter l(out);
-  l.pc = pc;
-  l.mode = mode;
-  if (pc % kInsnBytes != 0) return l.ir.exit_exception(ExitKind::Alignment, pc, pc);
-
-  alignas(4) u8 bytes[kPageBytes];
-  const std::size_t wanted = std::min<std::size_t>(kPageBytes - pc % kPageBytes, std::size_t{limits.max_insns} * kInsnBytes);
-  const std::size_t size = align_down(code.fetch(pc, bytes, wanted), kInsnBytes);
-  if (size == 0) return l.ir.exit_exception(ExitKind::FetchFault, pc, pc);
-
-  for (; l.pc < pc + size; l.pc += kInsnBytes) {
-    std::memcpy(&l.word, bytes + (l.pc - pc), kInsnBytes);
-    l.ir.insn_start(l.pc, kInsnBytes);
-    ++out.guest_insns;
-    out.guest_bytes += kInsnBytes;
-    const std::size_t mark = out.insts.size();
-    const int row = decode(l.word, kFeatureAll);
-    switch (row < 0 ? Lift::Undefined : lift_row(l, row)) {
-      case Lift::Next:
-        if (may_settle_inexact(l, out, mark)) {
-          l.ir.call(kSettleInexact);
-          return l.ir.exit_indirect(l.ir.i64(l.pc + kInsnBytes), ir::ExitHint::NewMode);
-        }
-        break;
-      case Lift::End: return;
-      case Lift::Undefined: out.insts.resize(mark); return l.ir.exit_exception(ExitKind::Undefined, l.pc, l.word);
-    }
-  }
-  l.ir.exit_jump(l.pc);
+  lift_block(code, pc, mode, limits, out, false);
 }
 
 std::string dump(const ir::CpuState* state) {
@@ -144,6 +115,110 @@ const ir::GuestDesc kA64 = {
     .coherent_icache = false,
     .address_mask = mask_low(56),
 };
+
+namespace {
+
+/// Exits that others chain become ones that look at the mode: a stepped instruction leaves another one behind.
+void end_with_look_up(Lifter& l, ir::Block& block) {
+  const ir::Inst last = block.insts.back();
+  if (last.op == ir::Op::exit_jump_) {
+    block.insts.pop_back();
+    l.ir.exit_indirect(l.ir.i64(last.imm), ir::ExitHint::NewMode);
+  } else if (last.op == ir::Op::exit_branch_) {
+    block.insts.pop_back();
+    const ir::Value taken = l.ir.i64(last.imm), other = l.ir.i64(last.imm2);
+    l.ir.exit_indirect(l.ir.select(last.args[0], taken, other), ir::ExitHint::NewMode);
+  } else if (last.op == ir::Op::exit_indirect_) {
+    block.insts.back().lane = static_cast<u8>(ir::ExitHint::NewMode);
+    block.insts.back().imm2 = 0;
+  }
+}
+
+/// Advanced SIMD, floating point, crypto: data processing and loads and stores.
+bool is_fp(u32 word) { return bits(word, 25, 3) == 7 || ((bits(word, 25, 4) & 5) == 4 && bit(word, 26)); }
+
+/// One instruction; Undefined emits nothing.
+Lift lift_one(Lifter& l, ir::Block& block) {
+  const std::size_t mark = block.insts.size(), more = block.extra_args.size();
+  const int row = decode(l.word, kFeatureAll);
+  const auto forget = [&] {
+    block.insts.resize(mark);
+    block.extra_args.resize(more);
+  };
+  Lift done = row < 0 ? Lift::Undefined : lift_row(l, row);
+  if (done == Lift::Undefined) {
+    forget();
+  } else if ((l.mode & kModeFpTrap) && l.system && is_fp(l.word)) {
+    forget();
+    done = trap_with(l, syndrome(Class::FpTrap, 1 << 24 | 14 << 20));
+  }
+  return done;
+}
+
+void set_system(Lifter& l) {
+  l.system = true;
+  l.el = el_of(l.mode);
+  l.mmu_index = l.el == 0 ? 0 : l.el >= 2 ? 3 : (l.mode & kModePan) ? 2 : 1;
+  l.unprivileged_index = l.el == 1 && !(l.mode & kModeUao) ? 0 : l.mmu_index;
+  l.check_alignment = (l.mode & kModeAlign) != 0;
+}
+
+}  // namespace
+
+void lift_block(ir::CodeSource& code, GuestAddr pc, u32 mode, const ir::LiftLimits& limits, ir::Block& out, bool system) {
+  out.clear();
+  out.pc = pc;
+  out.mode = mode;
+  Lifter l(out);
+  l.pc = pc;
+  l.mode = mode;
+  if (system) set_system(l);
+  const bool step = system && (mode & kModeStep);
+  if (system && (mode & kModeStepPending))
+    return l.ir.exit_exception(ExitKind::Trap, pc, syndrome(Class::StepLower, kDebugEvent));
+  if (pc % kInsnBytes != 0) return l.ir.exit_exception(ExitKind::Alignment, pc, pc);
+
+  alignas(4) u8 bytes[kPageBytes];
+  const std::size_t wanted = std::min<std::size_t>(kPageBytes - pc % kPageBytes, std::size_t{limits.max_insns} * kInsnBytes);
+  const std::size_t size = align_down(code.fetch(pc, bytes, step ? kInsnBytes : wanted), kInsnBytes);
+  if (size == 0) return l.ir.exit_exception(ExitKind::FetchFault, pc, pc);
+
+  for (; l.pc < pc + size; l.pc += kInsnBytes) {
+    std::memcpy(&l.word, bytes + (l.pc - pc), kInsnBytes);
+    l.ir.insn_start(l.pc, kInsnBytes);
+    ++out.guest_insns;
+    out.guest_bytes += kInsnBytes;
+    const std::size_t mark = out.insts.size();
+    if (system) {
+      if (mode & kModeIllegal) return l.ir.exit_exception(ExitKind::Trap, l.pc, syndrome(Class::IllegalState));
+      if (l.unmasked) emit_interrupt_check(l);
+      l.unmasked = false;
+      if (mode & kModeBreakpoints) l.ir.call(kCheckBreakpoints, {l.ir.i64(l.pc)});
+    }
+    Lift done = lift_one(l, out);
+    if (step && done == Lift::End) {
+      // What ends a block does not fault, so the step may be over before it.
+      out.insts.resize(mark);
+      l.ir.call(kStepDone);
+      done = lift_one(l, out);
+      return end_with_look_up(l, out);
+    }
+    switch (done) {
+      case Lift::Next:
+        if (may_settle_inexact(l, out, mark)) {
+          l.ir.call(kSettleInexact);
+          return l.ir.exit_indirect(l.ir.i64(l.pc + kInsnBytes), ir::ExitHint::NewMode);
+        }
+        break;
+      case Lift::End: return;
+      case Lift::Undefined: return l.ir.exit_exception(ExitKind::Undefined, l.pc, l.word);
+    }
+  }
+  if (l.unmasked) l.ir.call(kLookForInterrupts);
+  if (step) l.ir.call(kStepDone);
+  if (step || l.unmasked) return l.ir.exit_indirect(l.ir.i64(l.pc), ir::ExitHint::NewMode);
+  l.ir.exit_jump(l.pc);
+}
 
 u32 fpsr_of(const A64State& state) { return fpsr_from(state, state.mxcsr); }
 void set_fpsr(A64State& state, u32 fpsr) { state.mxcsr = mxcsr_after_fpsr(state, state.mxcsr, fpsr); }

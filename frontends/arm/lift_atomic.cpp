@@ -1,7 +1,8 @@
 // Exclusives, load-acquire and store-release, LSE atomics.
-// A store-exclusive is a compare-and-swap from the value that the load-exclusive saw, and fails as well if another store-exclusive to the
-// same granule began meanwhile (helpers.cpp), which finds A-B-A but for a small hole. Plain stores and LSE atomics that change a
-// cell and change it back go unnoticed; who mixes them with exclusives on one cell has a value there that does not care (a lock, a count).
+// A store-exclusive is a compare-and-swap from the value that the load-exclusive saw, and fails as well if another
+// store-exclusive to the same granule began meanwhile (helpers.cpp), which finds A-B-A but for a small hole. Plain stores and
+// LSE atomics that change a cell and change it back go unnoticed; who mixes them with exclusives on one cell has a value there
+// that does not care (a lock, a count).
 #include "frontends/arm/base_atomic.decode.h"
 #include "frontends/arm/helpers.h"
 
@@ -21,14 +22,6 @@ constexpr std::size_t kExclusiveAddress = offsetof(A64State, exclusive_address);
 constexpr std::size_t kExclusiveVersion = offsetof(A64State, exclusive_version);
 constexpr std::size_t exclusive_value(unsigned i) { return offsetof(A64State, exclusive_value) + 8 * i; }
 
-/// Natural alignment is demanded (no FEAT_LSE2).
-MemOp ordered(unsigned log_size, Order order) {
-  MemOp m;
-  m.align_check = true;
-  m.width = static_cast<Width>(log_size);
-  m.order = order;
-  return m;
-}
 Order order_of(u32 acquire, u32 release) {
   return acquire ? (release ? Order::SeqCst : Order::Acquire) : release ? Order::Release : Order::Relaxed;
 }
@@ -45,7 +38,8 @@ Value half(Lifter& l, Value v, unsigned index) { return l.ir.v_extract(Type::I64
 
 /// Compare-and-swap of sixteen bytes. The load is there for its alignment check.
 Value cas128(Lifter& l, Value address, Value expected, Value desired) {
-  l.ir.load(Type::V128, address, 0, ordered(4, Order::Relaxed));
+  l.ir.load(Type::V128, address, 0, l.ordered(4, Order::Relaxed));
+  if (l.system) return l.ir.call(kSystemCas128, {address, l.ir.i64(l.plain(4).pack()), expected, desired});
   return l.ir.call(kCas128, {address, expected, desired});
 }
 
@@ -76,7 +70,7 @@ void store_exclusive(Lifter& l, unsigned log_size, u32 release, u32 rs, u32 rn, 
   Value expected = ir.get_reg(Type::I64, exclusive_value(0));
   if (log_size < 3) expected = ir.ubfx(ir.trunc(Type::I32, expected), 0, 8u << log_size);
   desired = ir.select(reserved, desired, expected);
-  const Value old = ir.atomic_cas(address, expected, desired, ordered(log_size, release ? Order::SeqCst : Order::Relaxed));
+  const Value old = ir.atomic_cas(address, expected, desired, l.ordered(log_size, release ? Order::SeqCst : Order::Relaxed));
   finish_store_exclusive(l, rs, ir.and_(reserved, ir.icmp(Op::icmp_eq_, old, expected)));
 }
 
@@ -85,7 +79,7 @@ void store_exclusive(Lifter& l, unsigned log_size, u32 release, u32 rs, u32 rn, 
 Lift lift_ldxr(Lifter& l, const fields::ldxr& f) {
   const Value address = l.x_sp(f.rn);
   note_version(l, address);
-  const Value value = l.ir.load(Type::I64, address, 0, ordered(f.size, f.acquire ? Order::SeqCst : Order::Relaxed));
+  const Value value = l.ir.load(Type::I64, address, 0, l.ordered(f.size, f.acquire ? Order::SeqCst : Order::Relaxed));
   l.ir.set_reg(kExclusiveAddress, address);
   l.ir.set_reg(exclusive_value(0), value);
   l.set_r(f.rt, value);
@@ -94,7 +88,7 @@ Lift lift_ldxr(Lifter& l, const fields::ldxr& f) {
 
 Lift lift_ldxp(Lifter& l, const fields::ldxp& f) {
   auto& ir = l.ir;
-  const MemOp m = ordered(3, f.acquire ? Order::SeqCst : Order::Relaxed);
+  const MemOp m = l.ordered(3, f.acquire ? Order::SeqCst : Order::Relaxed);
   const Value address = l.x_sp(f.rn);
   note_version(l, address);
   if (!f.sz) {
@@ -105,7 +99,7 @@ Lift lift_ldxp(Lifter& l, const fields::ldxp& f) {
     l.set_r(f.rt2, ir.lshr(both, ir.i64(32)));
     return Lift::Next;
   }
-  const Value both = l.ir.load(Type::V128, address, 0, ordered(4, m.order));
+  const Value both = l.ir.load(Type::V128, address, 0, l.ordered(4, m.order));
   const Value low = half(l, both, 0), high = half(l, both, 1);
   ir.set_reg(kExclusiveAddress, address);
   ir.set_reg(exclusive_value(0), low);
@@ -139,19 +133,19 @@ Lift lift_stxp(Lifter& l, const fields::stxp& f) {
 
 // STLR, STLLR. A store-release may not pass a later load-acquire (RCsc), which an x86 store may: SeqCst.
 Lift lift_stlr(Lifter& l, const fields::stlr& f) {
-  l.ir.store(l.x_sp(f.rn), 0, l.x(f.rt), ordered(f.size, Order::SeqCst));
+  l.ir.store(l.x_sp(f.rn), 0, l.x(f.rt), l.ordered(f.size, Order::SeqCst));
   return Lift::Next;
 }
 
 // LDAR, LDLAR
 Lift lift_ldar(Lifter& l, const fields::ldar& f) {
-  l.set_r(f.rt, l.ir.load(Type::I64, l.x_sp(f.rn), 0, ordered(f.size, Order::SeqCst)));
+  l.set_r(f.rt, l.ir.load(Type::I64, l.x_sp(f.rn), 0, l.ordered(f.size, Order::SeqCst)));
   return Lift::Next;
 }
 
 // Misaligned it works as with FEAT_LSE2: QEMU lets it pass, and so do most cores.
 Lift lift_ldapr(Lifter& l, const fields::ldapr& f) {
-  MemOp m = ordered(f.size, Order::Acquire);
+  MemOp m = l.ordered(f.size, Order::Acquire);
   m.align_check = false;
   l.set_r(f.rt, l.ir.load(Type::I64, l.x_sp(f.rn), 0, m));
   return Lift::Next;
@@ -159,7 +153,7 @@ Lift lift_ldapr(Lifter& l, const fields::ldapr& f) {
 
 Lift lift_cas(Lifter& l, const fields::cas& f) {
   const unsigned sf = f.size == 3;
-  l.set_r(f.rs, l.ir.atomic_cas(l.x_sp(f.rn), l.r(sf, f.rs), l.r(sf, f.rt), ordered(f.size, order_of(f.acquire, f.release))));
+  l.set_r(f.rs, l.ir.atomic_cas(l.x_sp(f.rn), l.r(sf, f.rs), l.r(sf, f.rt), l.ordered(f.size, order_of(f.acquire, f.release))));
   return Lift::Next;
 }
 
@@ -169,7 +163,7 @@ Lift lift_casp(Lifter& l, const fields::casp& f) {
   const Value address = l.x_sp(f.rn);
   if (!f.sz) {
     const Value old =
-        ir.atomic_cas(address, join(l, f.rs, f.rs + 1), join(l, f.rt, f.rt + 1), ordered(3, order_of(f.acquire, f.release)));
+        ir.atomic_cas(address, join(l, f.rs, f.rs + 1), join(l, f.rt, f.rt + 1), l.ordered(3, order_of(f.acquire, f.release)));
     l.set_r(f.rs, ir.trunc(Type::I32, old));
     l.set_r(f.rs + 1, ir.lshr(old, ir.i64(32)));
     return Lift::Next;
@@ -184,14 +178,14 @@ Lift lift_casp(Lifter& l, const fields::casp& f) {
 Lift lift_atomic_memory(Lifter& l, const fields::atomic_memory& f) {
   constexpr RmwKind kKinds[8] = {RmwKind::Add,  RmwKind::AndNot, RmwKind::Xor,  RmwKind::Or,
                                  RmwKind::SMax, RmwKind::SMin,   RmwKind::UMax, RmwKind::UMin};
-  MemOp m = ordered(f.size, order_of(f.acquire, f.release));
+  MemOp m = l.ordered(f.size, order_of(f.acquire, f.release));
   m.rmw = kKinds[f.opc];
   l.set_r(f.rt, l.ir.atomic_rmw(l.x_sp(f.rn), l.r(f.size == 3, f.rs), m));
   return Lift::Next;
 }
 
 Lift lift_swp(Lifter& l, const fields::swp& f) {
-  MemOp m = ordered(f.size, order_of(f.acquire, f.release));
+  MemOp m = l.ordered(f.size, order_of(f.acquire, f.release));
   m.rmw = RmwKind::Swap;
   l.set_r(f.rt, l.ir.atomic_rmw(l.x_sp(f.rn), l.r(f.size == 3, f.rs), m));
   return Lift::Next;

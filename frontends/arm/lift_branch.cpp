@@ -1,6 +1,8 @@
 // Branches, exceptions, hints.
 #include "frontends/arm/base_branch.decode.h"
 #include "frontends/arm/condition.h"
+#include "frontends/arm/helpers.h"
+#include "frontends/arm/system_state.h"
 
 namespace kiln::arm {
 
@@ -11,6 +13,8 @@ using ir::Op;
 using ir::Value;
 
 namespace {
+
+constexpr u32 kHintWfe = 2, kHintWfi = 3;
 
 GuestAddr target(const Lifter& l, u32 imm, unsigned width) { return l.pc + static_cast<u64>(sign_extend(imm, width) * 4); }
 
@@ -92,6 +96,10 @@ Lift lift_retaa(Lifter& l, const fields::retaa&) {
 }
 
 Lift lift_svc(Lifter& l, const fields::svc& f) {
+  if (l.system) {
+    l.ir.exit_indirect(l.ir.call(kTakeSupervisorCall, {l.ir.i64(f.imm16)}), ExitHint::NewMode);
+    return Lift::End;
+  }
   l.ir.exit_exception(ExitKind::Syscall, l.pc, f.imm16);
   return Lift::End;
 }
@@ -105,7 +113,33 @@ Lift lift_brk(Lifter& l, const fields::brk& f) {
 Lift lift_hlt(Lifter&, const fields::hlt&) { return Lift::Undefined; }
 Lift lift_udf(Lifter&, const fields::udf&) { return Lift::Undefined; }
 
-// The hint space is executable as a whole; without pointer-authentication keys and BTI pages all of it does nothing.
-Lift lift_hint(Lifter&, const fields::hint&) { return Lift::Next; }
+// The hint space is executable as a whole; without pointer-authentication keys and BTI pages nearly all of it does nothing.
+// User mode's WFE and WFI wait for nothing; a full system's WFE may as well come back at once, which ends the block for whoever
+// has a reason to leave.
+Lift lift_hint(Lifter& l, const fields::hint& f) {
+  if (!l.system || f.crm != 0 || (f.op2 != kHintWfe && f.op2 != kHintWfi)) return Lift::Next;
+  const bool wfi = f.op2 == kHintWfi;
+  if (l.mode & (wfi ? kModeNoWfi : kModeNoWfe))
+    return trap_with(l, syndrome(Class::WfxTrap, 1 << 24 | 14 << 20 | (wfi ? 0 : 1)));
+  if (wfi) l.ir.call(kWaitForInterrupt);
+  l.ir.exit_indirect(l.ir.i64(l.pc + 4), ExitHint::NewMode);
+  return Lift::End;
+}
+
+Lift lift_hvc(Lifter& l, const fields::hvc& f) {
+  if (!l.system || l.el == 0) return Lift::Undefined;
+  return trap_with(l, syndrome(Class::Hvc, f.imm16));
+}
+
+Lift lift_smc(Lifter& l, const fields::smc& f) {
+  if (!l.system || l.el == 0) return Lift::Undefined;
+  return trap_with(l, syndrome(Class::Smc, f.imm16));
+}
+
+Lift lift_eret(Lifter& l, const fields::eret&) {
+  if (!l.system || l.el == 0) return Lift::Undefined;
+  l.ir.exit_indirect(l.ir.call(kExceptionReturn), ExitHint::NewMode);
+  return Lift::End;
+}
 
 }  // namespace kiln::arm

@@ -1,6 +1,6 @@
 // Loads and stores but for atomics and structures.
 // A writeback happens after the access, so that a fault leaves the base as it was. Misaligned plain accesses are fine at EL0
-// (SCTLR_EL1.A = 0). LDTR/STTR at EL0 are plain accesses.
+// (SCTLR_EL1.A = 0) and where Lifter::plain() does not say otherwise. LDTR/STTR at EL0 are plain accesses.
 #include "frontends/arm/base_mem.decode.h"
 #include "frontends/arm/operand.h"
 
@@ -25,29 +25,23 @@ enum Opc : u32 { kStore = 0, kLoad = 1, kLoadSigned64 = 2, kLoadSigned32 = 3 };
 bool is_prefetch(u32 size, u32 opc) { return size == 3 && opc == kLoadSigned64; }
 bool is_reserved(u32 size, u32 opc) { return (size == 3 && opc >= 2) || (size == 2 && opc == kLoadSigned32); }
 
-MemOp plain(unsigned log_size) {
-  MemOp m;
-  m.width = static_cast<Width>(log_size);
-  return m;
-}
-
 /// One integer access; gives the loaded value for the caller to write.
 Value load_integer(Lifter& l, Address a, u32 size, u32 opc, Order order = Order::Relaxed) {
-  MemOp m = plain(size);
+  MemOp m = l.plain(size);
   m.sign_extend = opc >= 2;
   m.order = order;
-  m.align_check = order != Order::Relaxed;  // no FEAT_LSE2
+  if (order != Order::Relaxed) m.align_check = true;  // no FEAT_LSE2
   return l.ir.load(opc == kLoadSigned32 ? Type::I32 : Type::I64, a.base, a.displacement, m);
 }
 
 void access_integer(Lifter& l, Address a, u32 size, u32 opc, u32 rt) {
-  if (opc == kStore) l.ir.store(a.base, a.displacement, l.x(rt), plain(size));
+  if (opc == kStore) l.ir.store(a.base, a.displacement, l.x(rt), l.plain(size));
   else l.set_r(rt, load_integer(l, a, size, opc));
 }
 
 void access_fp(Lifter& l, Address a, unsigned log_size, bool load, u32 rt) {
-  if (load) l.set_v(rt, l.ir.load(Type::V128, a.base, a.displacement, plain(log_size)));
-  else l.ir.store(a.base, a.displacement, l.v(rt), plain(log_size));
+  if (load) l.set_v(rt, l.ir.load(Type::V128, a.base, a.displacement, l.plain(log_size)));
+  else l.ir.store(a.base, a.displacement, l.v(rt), l.plain(log_size));
 }
 
 void write_back(Lifter& l, u32 rn, Address a) { l.set_r_sp(rn, l.ir.add(a.base, l.ir.i64(static_cast<u64>(a.displacement)))); }
@@ -101,8 +95,8 @@ Lift lift_pair_fp(Lifter& l, const fields::pair_fp& f) {
   const s64 step = 1 << log_size, offset = sign_extend(f.imm7, 7) * step;
   const Address a{l.x_sp(f.rn), f.mode == kPost ? 0 : offset}, b{a.base, a.displacement + step};
   if (f.load) {
-    const Value first = l.ir.load(Type::V128, a.base, a.displacement, plain(log_size));
-    const Value second = l.ir.load(Type::V128, b.base, b.displacement, plain(log_size));
+    const Value first = l.ir.load(Type::V128, a.base, a.displacement, l.plain(log_size));
+    const Value second = l.ir.load(Type::V128, b.base, b.displacement, l.plain(log_size));
     l.set_v(f.rt, first);
     l.set_v(f.rt2, second);
   } else {
@@ -129,7 +123,10 @@ Lift lift_ldst_unscaled(Lifter& l, const fields::ldst_unscaled& f) {
 
 Lift lift_ldst_unprivileged(Lifter& l, const fields::ldst_unprivileged& f) {
   if (is_reserved(f.size, f.opc)) return Lift::Undefined;
+  const u8 own = l.mmu_index;
+  l.mmu_index = l.unprivileged_index;
   access_integer(l, {l.x_sp(f.rn), sign_extend(f.imm9, 9)}, f.size, f.opc, f.rt);
+  l.mmu_index = own;
   return Lift::Next;
 }
 
@@ -207,7 +204,7 @@ Lift lift_ldapur(Lifter& l, const fields::ldapur& f) {
   if (is_reserved(f.size, f.opc)) return Lift::Undefined;
   const Address a{l.x_sp(f.rn), sign_extend(f.imm9, 9)};
   if (f.opc == kStore) {
-    MemOp m = plain(f.size);
+    MemOp m = l.plain(f.size);
     m.order = Order::SeqCst;  // see lift_stlr
     m.align_check = true;
     l.ir.store(a.base, a.displacement, l.x(f.rt), m);

@@ -16,10 +16,18 @@ namespace {
 
 using Quad = std::array<Value, 4>;
 
-MemOp plain(Width width) {
-  MemOp m;
-  m.width = width;
+/// Chunks are not elements: see check_elements().
+MemOp chunk(const Lifter& l, Width width) {
+  MemOp m = l.plain(static_cast<unsigned>(width));
+  m.align_check = false;
   return m;
+}
+
+/// Where accesses must be aligned, elements must be to their own size; as all follow each other it is enough to look at the
+/// first.
+void check_elements(Lifter& l, Width lane, Value base) {
+  if (l.check_alignment && lane != Width::B1)
+    l.ir.load(lane == Width::B8 ? Type::I64 : Type::I32, base, 0, l.plain(static_cast<unsigned>(lane)));
 }
 
 /// OR of table look-ups: byte i of the result is byte source(i) of the concatenation of `from`.
@@ -131,15 +139,16 @@ unsigned multiple(Lifter& l, u32 q, u32 load, u32 opcode, u32 size, u32 rt, Valu
   const unsigned step = elements == 1 && !q ? 8 : 16, chunks = (bytes + step - 1) / step;
   const auto width = [&](unsigned i) { return bytes - i * step < 16 ? Width::B8 : step == 8 ? Width::B8 : Width::B16; };
   Quad m{};
+  check_elements(l, lane, base);
   if (load) {
-    for (unsigned i = 0; i < chunks; ++i) m[i] = l.ir.load(Type::V128, base, i * step, plain(width(i)));
+    for (unsigned i = 0; i < chunks; ++i) m[i] = l.ir.load(Type::V128, base, i * step, chunk(l, width(i)));
     const Quad r = deinterleave(l, elements, q, lane, m);
     for (unsigned i = 0; i < registers; ++i) l.set_v((rt + i) & 31, r[i]);
   } else {
     Quad r{};
     for (unsigned i = 0; i < registers; ++i) r[i] = l.v((rt + i) & 31);
     m = interleave(l, elements, q, lane, r);
-    for (unsigned i = 0; i < chunks; ++i) l.ir.store(base, i * step, m[i], plain(width(i)));
+    for (unsigned i = 0; i < chunks; ++i) l.ir.store(base, i * step, m[i], chunk(l, width(i)));
   }
   return bytes;
 }
@@ -181,11 +190,13 @@ void access_lane(Lifter& l, const Lane& lane, u32 q, u32 load, u32 rt, Value bas
   const Type type = lane.width == Width::B8 ? Type::I64 : Type::I32;
   if (!load) {
     for (unsigned e = 0; e < lane.elements; ++e)
-      ir.store(base, e * bytes, ir.v_extract(type, lane.width, l.v((rt + e) & 31), lane.index), plain(lane.width));
+      ir.store(base, e * bytes, ir.v_extract(type, lane.width, l.v((rt + e) & 31), lane.index),
+               l.plain(static_cast<unsigned>(lane.width)));
     return;
   }
   Quad m{};
-  for (unsigned e = 0; e < lane.elements; ++e) m[e] = ir.load(type, base, e * bytes, plain(lane.width));
+  for (unsigned e = 0; e < lane.elements; ++e)
+    m[e] = ir.load(type, base, e * bytes, l.plain(static_cast<unsigned>(lane.width)));
   for (unsigned e = 0; e < lane.elements; ++e) {
     const unsigned reg = (rt + e) & 31;
     if (lane.replicate) l.set_vq(q, reg, ir.vec(Op::v_dup_, lane.width, {m[e]}));

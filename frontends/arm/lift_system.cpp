@@ -3,6 +3,7 @@
 #include "frontends/arm/base_system.decode.h"
 #include "frontends/arm/helpers.h"
 #include "frontends/arm/id_registers.h"
+#include "frontends/arm/system_internal.h"
 
 namespace kiln::arm {
 
@@ -66,6 +67,13 @@ Lift change_of_mode(Lifter& l) {
   return Lift::End;
 }
 
+Lift lift_clean(Lifter& l, u32 rt) { return l.system ? lift_system_cache(l, rt) : Lift::Next; }
+
+/// The syndrome of a DC or IC that EL0 may not use.
+u32 cache_trap(const Lifter& l) {
+  return register_trap(register_access(static_cast<u32>(bits(l.word, 5, 16)), l.word & 31), false);
+}
+
 }  // namespace
 
 Lift lift_clrex(Lifter& l, const fields::clrex&) {
@@ -111,24 +119,30 @@ Lift lift_axflag(Lifter& l, const fields::axflag&) {
 }
 
 Lift lift_dc_zva(Lifter& l, const fields::dc_zva& f) {
-  MemOp m;
-  m.width = Width::B16;
+  if (l.system && (l.mode & kModeNoZva)) return trap_with(l, cache_trap(l));
+  MemOp m = l.plain(static_cast<unsigned>(Width::B16));
+  m.align_check = false;
   const Value base = l.ir.and_(l.x(f.rt), l.ir.i64(~(kZvaBytes - 1))), zero = l.ir.vconst(0, 0);
   for (u64 at = 0; at < kZvaBytes; at += 16) l.ir.store(base, static_cast<s64>(at), zero, m);
   return Lift::Next;
 }
 
 // The engine watches pages that it translated from; all that is left to do is to leave this block.
-Lift lift_ic_ivau(Lifter& l, const fields::ic_ivau&) { return end_block(l); }
+Lift lift_ic_ivau(Lifter& l, const fields::ic_ivau& f) {
+  if (l.system)
+    if (const Lift done = lift_system_cache(l, f.rt); done != Lift::Next) return done;
+  return end_block(l);
+}
 
 // Host caches are coherent.
-Lift lift_dc_cvac(Lifter&, const fields::dc_cvac&) { return Lift::Next; }
-Lift lift_dc_cvau(Lifter&, const fields::dc_cvau&) { return Lift::Next; }
-Lift lift_dc_cvap(Lifter&, const fields::dc_cvap&) { return Lift::Next; }
-Lift lift_dc_cvadp(Lifter&, const fields::dc_cvadp&) { return Lift::Next; }
-Lift lift_dc_civac(Lifter&, const fields::dc_civac&) { return Lift::Next; }
+Lift lift_dc_cvac(Lifter& l, const fields::dc_cvac& f) { return lift_clean(l, f.rt); }
+Lift lift_dc_cvau(Lifter& l, const fields::dc_cvau& f) { return lift_clean(l, f.rt); }
+Lift lift_dc_cvap(Lifter& l, const fields::dc_cvap& f) { return lift_clean(l, f.rt); }
+Lift lift_dc_cvadp(Lifter& l, const fields::dc_cvadp& f) { return lift_clean(l, f.rt); }
+Lift lift_dc_civac(Lifter& l, const fields::dc_civac& f) { return lift_clean(l, f.rt); }
 
 Lift lift_mrs(Lifter& l, const fields::mrs& f) {
+  if (l.system) return lift_system_register(l, f.sysreg, f.rt, true);
   auto& ir = l.ir;
   switch (f.sysreg) {
     case kNZCV: l.set_r(f.rt, ir.flags_value(ir.get_flags())); return Lift::Next;
@@ -153,6 +167,7 @@ Lift lift_mrs(Lifter& l, const fields::mrs& f) {
 }
 
 Lift lift_msr(Lifter& l, const fields::msr& f) {
+  if (l.system) return lift_system_register(l, f.sysreg, f.rt, false);
   auto& ir = l.ir;
   switch (f.sysreg) {
     case kNZCV: ir.set_flags(ir.flags_image(ir.and_(l.w(f.rt), ir.i32(0xf0000000)))); return Lift::Next;

@@ -4,6 +4,7 @@
 
 #include "frontends/arm/a64_state.h"
 #include "ir/builder.h"
+#include "ir/guest_desc.h"
 
 namespace kiln::arm {
 
@@ -19,6 +20,13 @@ struct Lifter {
   GuestAddr pc = 0;  // of the instruction being lifted
   u32 word = 0;
   u32 mode = 0;
+  // A full system. What follows is 0 in user mode.
+  bool system = false;
+  unsigned el = 0;
+  u8 mmu_index = 0;           // of this level's accesses
+  u8 unprivileged_index = 0;  // of LDTR and STTR
+  bool check_alignment = false;
+  bool unmasked = false;  // the instruction may have unmasked an interrupt: looked at before the next one
 
   explicit Lifter(ir::Block& block) : ir(block) {}
 
@@ -48,6 +56,22 @@ struct Lifter {
   ir::Value f(ir::Type t, unsigned r) { return ir.v_to_f(t, v(r)); }
   void set_f(unsigned r, ir::Value value) { set_v(r, ir.f_to_v(value)); }
 
+  // Memory accesses.
+  ir::MemOp plain(unsigned log_size) const {
+    ir::MemOp m;
+    m.width = static_cast<ir::Width>(log_size);
+    m.mmu_index = mmu_index;
+    m.align_check = check_alignment;
+    return m;
+  }
+  /// Of exclusives, acquire and release, atomics: natural alignment is demanded (no FEAT_LSE2).
+  ir::MemOp ordered(unsigned log_size, ir::Order order) const {
+    ir::MemOp m = plain(log_size);
+    m.align_check = true;
+    m.order = order;
+    return m;
+  }
+
   /// FpOp with the NaN rule of the mode word.
   ir::FpOp fp() const {
     ir::FpOp f;
@@ -67,5 +91,13 @@ struct Lifter {
   ir::Value operand(ir::Value a) { return (mode & kModeFlushToZero) ? ir.emit(ir::Op::fflush_, ir.type_of(a), {a}) : a; }
   ir::Value operand(ir::Width w, ir::Value a) { return (mode & kModeFlushToZero) ? ir.vec(ir::Op::v_fflush_, w, {a}) : a; }
 };
+
+/// lift_privileged.cpp: system registers and instructions of a full system.
+Lift lift_system_register(Lifter& l, u32 sysreg, u32 rt, bool read);
+Lift lift_system_cache(Lifter& l, u32 rt);  // DC CVAC and its like
+/// Leaves with a trap whose syndrome is known.
+Lift trap_with(Lifter& l, u32 esr);
+/// The block loop for both: see lift.cpp.
+void lift_block(ir::CodeSource& code, GuestAddr pc, u32 mode, const ir::LiftLimits& limits, ir::Block& out, bool system);
 
 }  // namespace kiln::arm
