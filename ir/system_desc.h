@@ -31,7 +31,10 @@ struct Translation {
 
 /// Which translations a TLB maintenance instruction or a change of a translation register makes invalid.
 struct TlbFlush {
-  enum class Scope : u8 { All, NonGlobal, Page };
+  /// Space: nothing was invalidated, but translations of pages that are not global were those of another address space, which space_of()
+  /// tells from the present one. They may come back (a return to that space), so they are not to be found, but what is kept by space_of() is
+  /// still right.
+  enum class Scope : u8 { All, NonGlobal, Page, Space };
   Scope scope = Scope::All;
   GuestAddr address = 0;     // Page
   u64 bytes = 4096;          // Page: from `address`

@@ -343,7 +343,7 @@ void address_space_written(A64SystemState& s) {
   if (asid != s.tlb_asid) {
     s.tlb_asid = asid;
     s.tlb_tagged = 0;
-    ir::port(&s).flush_tlb({.scope = ir::TlbFlush::Scope::NonGlobal}, false);
+    ir::port(&s).flush_tlb({.scope = ir::TlbFlush::Scope::Space}, false);
   }
   context_changed(s);
 }

@@ -278,7 +278,7 @@ TEST(A64Walk, ANewAsidEmptiesTheTlb) {
   m.s->x[1] = kTables | u64{7} << 48;
   m.run({msr(ttbr0, 1)});
   ASSERT_EQ(m.flushes.size(), 1u);
-  EXPECT_EQ(m.flushes[0].scope, ir::TlbFlush::Scope::NonGlobal);
+  EXPECT_EQ(m.flushes[0].scope, ir::TlbFlush::Scope::Space);
   const u64 space = kA64System.system->space_of(m.s);
   m.s->x[1] += 0x1000;
   m.run({msr(ttbr0, 1)});
