@@ -1,6 +1,6 @@
-// Which exception an access raises that generated code has only noticed to be impossible: the host tells a non-canonical address
-// as #GP and an address behind 4 GiB as a page fault, a misaligned one is found before its segment is looked at. The instruction
-// says the rest.
+// Which exception an access raises that generated code has only noticed to be impossible: the host tells a non-canonical
+// address as #GP and an address behind 4 GiB as a page fault, a misaligned one is found before its segment is looked at. The
+// instruction says the rest.
 #include <cstring>
 #include <string_view>
 
@@ -15,7 +15,8 @@ constexpr bool canonical(u64 address) { return static_cast<u64>(static_cast<s64>
 
 /// Pushes or pops beside what its operands say.
 bool uses_stack(const Row& row) {
-  for (const char* name : {"push", "pop", "pusha", "popa", "pushf", "popf", "call", "ret", "callf", "retf", "iret", "enter", "leave"})
+  for (const char* name :
+       {"push", "pop", "pusha", "popa", "pushf", "popf", "call", "ret", "callf", "retf", "iret", "enter", "leave"})
     if (std::strcmp(row.name, name) == 0) return true;
   return false;
 }
@@ -33,7 +34,8 @@ struct Access {
   Seg seg;
   u64 offset;
   unsigned bytes;
-  unsigned first = 0;  // not 0: so many bytes are accessed first, and the rest then
+  unsigned first = 0;    // not 0: so many bytes are accessed first, and the rest then
+  unsigned element = 0;  // not 0: by elements of so many bytes
 };
 
 u64 linear(const X86State& s, const Insn& insn, const Access& a) {
@@ -73,6 +75,8 @@ bool explicit_operand(const X86State& s, const Insn& insn, Access& out) {
     if (name == "bound") out.bytes = 2u * insn.operand_bytes;
     if (name == "bound" || static_cast<Size>(insn.row->size[&o - insn.op]) == Size::s) out.first = insn.operand_bytes;
     if (o.bytes == 10) out.first = 8;
+    if (name.find("maskmov") != name.npos)
+      out.element = name.ends_with("d") && !name.ends_with("pd") ? 4 : name.ends_with("s") ? 4 : 8;
     if (name == "fldenv" || name == "fnstenv" || name == "frstor" || name == "fnsave") out.bytes = 4;
     return true;
   }
@@ -112,12 +116,13 @@ u8 non_canonical_vector(const X86State& s, const u8* code, std::size_t size) {
 
 u8 beyond_segment_vector(const X86State& s, const u8* code, std::size_t size, u64 address) {
   const Insn insn = decode(code, size, s.pc, s.mode).insn;
-  // Of a masked operand only the elements count that the mask has.
-  if (insn.row == nullptr || (insn.row->flags & kRowVsib) || std::strstr(insn.row->name, "maskmov")) return 0;
+  if (insn.row == nullptr || (insn.row->flags & kRowVsib)) return 0;
+  const std::string_view name = insn.row->name;
   const auto holds = [&](Access a) {
     const u32 into = static_cast<u32>(address) - static_cast<u32>(linear(s, insn, a));
     if (into >= (a.bytes ? a.bytes : 1u)) return false;
-    if (into < a.first) a.bytes = a.first;
+    if (a.element) a = {a.seg, a.offset + into / a.element * a.element, a.element};
+    else if (into < a.first) a.bytes = a.first;
     else a = {a.seg, a.offset + a.first, a.bytes - a.first};
     return is_outside(s, insn, a);
   };
@@ -126,6 +131,11 @@ u8 beyond_segment_vector(const X86State& s, const u8* code, std::size_t size, u6
   for (Gpr r : {RSI, RDI})
     if (string_operand(s, insn, r, a) && holds(a)) return vector_of(a.seg);
   if (stack_operand(s, insn, a) && holds(a)) return kSS;
+  if (name == "enter") {  // frame pointers are copied from below rBP
+    const u32 below = static_cast<u32>(s.r[RBP]) - static_cast<u32>(address - s.seg_base[SS]);
+    const u32 slots = (below + insn.operand_bytes - 1) / insn.operand_bytes;
+    if (slots < 32 && holds({SS, static_cast<u32>(s.r[RBP] - u64{slots} * insn.operand_bytes), insn.operand_bytes})) return kSS;
+  }
   return 0;
 }
 

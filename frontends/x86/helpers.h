@@ -16,7 +16,6 @@ extern const ir::Helper kLockedNeg;      // (address, bytes) → old value
 extern const ir::Helper kStore16If;         // (address, value, condition): stores if the condition is not 0
 extern const ir::Helper kCas16;          // (address, locked): CMPXCHG16B on the state's registers → I32 equal
 extern const ir::Helper kPdep, kPext, kCrc32c;
-extern const ir::Helper kString;  // (descriptor) → I32 1: the instruction is complete
 extern const ir::Helper kPushf;   // () → EFLAGS as PUSHF stores them
 extern const ir::Helper kPopf;    // (value, bytes): user-mode POPF
 extern const ir::Helper kCpuid, kRdtsc, kRandom, kRdpid;
@@ -25,12 +24,12 @@ extern const ir::Helper kReadSelector;  // (seg) → I32
 extern const ir::Helper kFarTransfer;   // (selector, offset): checks, raises, loads CS
 extern const ir::Helper kSegmentInfo;   // (0 LAR 1 LSL 2 VERR 3 VERW, selector) → value | valid << 32
 
-/// Descriptor of kString: what the string instruction is.
 enum class StringOp : u8 { Movs, Cmps, Stos, Lods, Scas };
+/// REP-prefixed string instructions: (descriptor) → I32 1: the instruction is complete.
+const ir::Helper& string_helper(StringOp op, unsigned bytes);
 /// `step`: one element only (EFLAGS.TF traps after each iteration).
-constexpr u32 string_descriptor(StringOp op, unsigned bytes, unsigned address_bytes, Seg source, bool rep, bool repne, bool step) {
-  return static_cast<u32>(op) | bytes << 4 | address_bytes << 8 | u32{source} << 12 | u32{rep} << 16 | u32{repne} << 17 |
-         u32{step} << 18;
+constexpr u32 string_descriptor(unsigned address_bytes, Seg source, bool rep, bool repne, bool step) {
+  return address_bytes << 8 | u32{source} << 12 | u32{rep} << 16 | u32{repne} << 17 | u32{step} << 18;
 }
 
 }  // namespace kiln::x86

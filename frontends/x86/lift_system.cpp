@@ -76,8 +76,8 @@ Lift lift_string(Lifter& l, const Insn& i) {
   // The helper works through a bounded number of elements and leaves registers and flags as after a whole iteration, so that
   // the instruction is interruptible and restarts at a fault.
   const u32 descriptor =
-      string_descriptor(op, bytes, i.address_bytes, i.mem.seg, i.rep, i.repne, (l.mode & kModeSingleStep) != 0);
-  const Value done = l.ir.call(kString, {l.ir.i32(descriptor)});
+      string_descriptor(i.address_bytes, i.mem.seg, i.rep, i.repne, (l.mode & kModeSingleStep) != 0);
+  const Value done = l.ir.call(string_helper(op, bytes), {l.ir.i32(descriptor)});
   l.ir.exit_branch(l.ir.icmp(Op::icmp_ne_, done, l.ir.i32(0)), i.next, i.pc);
   return Lift::End;
 }

@@ -19,6 +19,7 @@
 //     overlapping operands in blocks.
 //   - MXCSR (or #XM first) after VCVTPS2PH into a read-only page: Kiln converts before it stores.
 //   - #MF or #GP first when an x87 or MMX instruction writes through CS while an exception is pending.
+//   - #AC or #GP first when FXSAVE writes through CS with EFLAGS.AC.
 //   - a gather's mask after a fault: AMD leaves the bits below the sign of elements to come.
 //   - x87 tags and TOP when CVTPS2PI and its like raise #XM: AMD has gone to MMX state by then.
 //   - MXCSR's bit 17 (AMD) where LDMXCSR and its like set it.
@@ -155,6 +156,7 @@ std::string difference(const Case& c, const Result& native, const Result& kiln, 
   if (ne.vector == x86::kPF && ke.vector == x86::kXM && named(faulted, "cvtps2ph")) return {};
   if (!is64 && (ne.vector == x86::kPF || ne.vector == x86::kSS) && ke.vector == x86::kGP && named(faulted, "pop")) return {};
   if (!is64 && ne.vector == x86::kMF && ke.vector == x86::kGP) return {};
+  if (!is64 && ne.vector == x86::kAC && ke.vector == x86::kGP && named(faulted, "fxsave")) return {};
   if ((ne.vector == x86::kPF || ne.vector == x86::kGP) &&
       (c.sequence->xsave || named(faulted, "maskmovdqu") || named(faulted, "maskmovq")))
     return {};
