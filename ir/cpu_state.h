@@ -84,11 +84,19 @@ constexpr std::size_t jump_cache_index(u64 pc) { return (pc >> 2) & (kJumpCacheE
 /// The pc of an empty entry: one that is never looked up there (a guest may well jump to ~0).
 constexpr u64 empty_jump_cache_pc(std::size_t index) { return index == jump_cache_index(~u64{0}) ? 0 : ~u64{0}; }
 
+/// Full system: a key that no entry of the jump cache has. Whoever changes what code runs at which address, the mode word included, sets it;
+/// the next look-up finds out which key it is to be.
+inline constexpr u64 kJumpKeyUnknown = u64{0x7fff} << 48;
+
 /// Sets the mode word. The jump cache is keyed by pc alone, so a real change empties it; generated code that calls this (through a
 /// helper) must end its block with an indirect exit, whose look-up then goes by the new mode.
 inline void change_mode(CpuState* state, u32 mode) {
   if (state->mode == mode) return;
   state->mode = mode;
+  if (state->guest_pointer != nullptr) {
+    state->jump_key = kJumpKeyUnknown;
+    return;
+  }
   for (std::size_t i = 0; i < kJumpCacheEntries; ++i) state->jump_cache()[i].pc = empty_jump_cache_pc(i);
 }
 

@@ -217,7 +217,18 @@ static void run(const Block& block, CpuState* state, AccessObserver* observer) {
           state->exit_value = address;
           return;
         }
-        void* const host = reinterpret_cast<void*>(state->memory_base + address);
+        void* host = reinterpret_cast<void*>(state->memory_base + address);
+        if (state->guest_pointer != nullptr) {
+          const u32 access = inst.aux | (inst.op == Op::load_ ? 0 : kStoreAccess);
+          Datum value;  // as the bytes are to be in memory
+          if (inst.op == Op::store_) {
+            value = arg(1);
+            MemOp plain = m;
+            plain.order = Order::Relaxed;
+            if (m.big_endian) memory_store(&value, plain, arg(1));
+          }
+          host = guest_pointer(state, address, access, inst.op == Op::store_ ? &value : nullptr);
+        }
         if (observer != nullptr) observer->before_access(host, width_bytes(m.width), inst.op != Op::load_);
         if (inst.op == Op::load_) out.d = memory_load(host, m, inst.type);
         else if (inst.op == Op::store_) memory_store(host, m, arg(1));

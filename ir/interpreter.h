@@ -30,7 +30,8 @@ class AccessObserver {
   virtual void before_access(void* host, unsigned bytes, bool store) = 0;
 };
 
-/// Runs `block` to its exit: updates state, memory (host address = state->memory_base + guest address), pc and exit_kind
+/// Runs `block` to its exit: updates state, memory (host address = state->memory_base + guest address, or what
+/// state->guest_pointer says in a full system), pc and exit_kind
 /// (None for jumps). A memory fault arrives as a host signal; `insn_pc` of the running instruction is kept in state->pc all the
 /// time, and all set_reg ops before it have been carried out.
 /// `observer`, if given, is told of every access (self-check undoes the stores).

@@ -1,4 +1,4 @@
-// Look-up of blocks by (pc, mode). Readers take no lock: they probe an array of pcs with atomic pointers beside them, so that
+// Look-up of blocks by (pc, mode, place). Readers take no lock: they probe an array of pcs with atomic pointers beside them, so that
 // what is passed over costs no look at a block; writers hold the engine's mutex. An entry is written once in a table's life,
 // then only erased.
 #pragma once
@@ -12,14 +12,25 @@
 
 namespace kiln::jit {
 
-/// Block: a type with members `pc` and `mode` that stay as they are while the block is in the table and while a reader may hold it.
+/// Block: a type with members `pc`, `mode` and `place` that stay as they are while the block is in the table and while a reader may hold it.
 template <class Block>
 class BlockTable {
  public:
   BlockTable() { grow(1 << 13); }
 
   /// Null if there is none. May miss a block that is being inserted, or give one that is being erased.
-  Block* find(GuestAddr pc, u32 mode) const {
+  Block* find(GuestAddr pc, u32 mode, GuestAddr place) const {
+    const Slots& slots = *current_.load(std::memory_order_acquire);
+    for (std::size_t i = slots.home(pc, mode);; ++i) {
+      const Slot& slot = slots.at[i & slots.mask];
+      Block* block = slot.block.load(std::memory_order_acquire);
+      if (block == nullptr) return nullptr;
+      if (slot.pc == pc && block != erased() && block->mode == mode && block->place == place) return block;
+    }
+  }
+
+  /// One of those that differ in their place only.
+  Block* find_any(GuestAddr pc, u32 mode) const {
     const Slots& slots = *current_.load(std::memory_order_acquire);
     for (std::size_t i = slots.home(pc, mode);; ++i) {
       const Slot& slot = slots.at[i & slots.mask];

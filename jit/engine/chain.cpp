@@ -9,7 +9,7 @@
 namespace kiln::jit {
 
 void Engine::Impl::link(ExitSite& site, TranslatedBlock& to) {
-  if (site.linked != nullptr || to.dead) return;
+  if (site.linked != nullptr || to.dead || site.field == 0) return;
   if (!host::reachable(site.field, to.entry)) return;
   site.linked = &to;
   to.incoming.push_back(&site);
@@ -30,11 +30,12 @@ void Engine::Impl::retarget_incoming(TranslatedBlock& block) {
 }
 
 void Engine::Impl::forget_in_jump_caches(GuestAddr pc) {
+  const u64 key = config.soft_mmu ? ir::kJumpKeyUnknown : 0;  // bits that any key may have changed
   for (ThreadRecord* thread : threads) {
     if (FarTarget* far = std::atomic_ref<FarTarget*>(thread->far).load(); far != nullptr && far[far_index(pc)].pc == pc)
       std::atomic_ref<u64>(far[far_index(pc)].pc).store(0);
     ir::JumpCacheEntry& entry = thread->cpu->jump_cache()[ir::jump_cache_index(pc)];
-    if (std::atomic_ref<u64>(entry.pc).load() == pc)
+    if (((std::atomic_ref<u64>(entry.pc).load() ^ pc) & ~key) == 0)
       std::atomic_ref<u64>(entry.pc).store(ir::empty_jump_cache_pc(ir::jump_cache_index(pc)), std::memory_order_release);
   }
 }
@@ -44,7 +45,7 @@ void Engine::Impl::drop_block(TranslatedBlock* block) {
   if (block->dead) return;
   block->dead.store(true);  // before the jump caches are emptied: see the dispatcher
   blocks.erase(block);
-  for_each_page(block->pc, block->guest_bytes, [&](GuestAddr page) { std::erase(pages[page].blocks, block); });
+  for_each_page(block->place, block->guest_bytes, [&](GuestAddr page) { std::erase(pages[page].blocks, block); });
   while (!block->incoming.empty()) unlink(*block->incoming.back());
   for (ExitSite& site : block->exits) {
     site.dead = true;
@@ -95,7 +96,7 @@ void Engine::Impl::invalidate(GuestAddr start, u64 size, bool forget_writes) {
     // Dropping a block may drop a region, never another block.
     for (std::size_t i = page.blocks.size(); i-- > 0;) {
       TranslatedBlock* block = page.blocks[i];
-      if (!overlaps(block->pc, block->guest_bytes)) continue;
+      if (!overlaps(block->place, block->guest_bytes)) continue;
       any_region |= block->region != nullptr;
       drop_block(block);
     }
@@ -134,7 +135,7 @@ void Engine::Impl::written(GuestAddr at) {
 
 // A checked block is hot, so its page may have come to rest.
 void Engine::Impl::watch_again(TranslatedBlock& block) {
-  for_each_page(block.pc, block.guest_bytes, [&](GuestAddr at) {
+  for_each_page(block.place, block.guest_bytes, [&](GuestAddr at) {
     CodePage& page = pages[at];
     if (!page.checked) return;
     invalidate(at, 4096);

@@ -35,6 +35,18 @@ void Engine::Impl::make_trap(GuestAddr pc, u32 mode, ir::Block& out) const {
   out.guest_bytes = guest.insn_alignment;
 }
 
+// In a full system the same address may lead to several places.
+void Engine::Impl::forget_code_at(GuestAddr pc) {
+  if (!config.soft_mmu) return invalidate(pc, 1);
+  std::vector<GuestAddr> places;
+  blocks.for_each([&](const TranslatedBlock& block) {
+    if (pc - block.pc < block.guest_bytes) places.push_back(block.place + (pc - block.pc));
+  });
+  for (const auto& [start, region] : code_regions)
+    for (std::size_t i = 0; i < region->sources.size(); ++i) places.push_back(region->sources[i].first);
+  for (const GuestAddr place : places) invalidate(place, 1);
+}
+
 ExitKind Engine::Impl::debug_step(CpuState* cpu, ir::AccessObserver* observer) {
   struct Argument {
     const ir::Block* block;
@@ -43,16 +55,19 @@ ExitKind Engine::Impl::debug_step(CpuState* cpu, ir::AccessObserver* observer) {
   constexpr std::size_t kMost = 1 << 16;
   auto& steps = thread_of(cpu)->steps;
   for (;;) {
+    GuestAddr place = cpu->pc;
+    if (config.soft_mmu && !memory.locate(cpu, cpu->pc, place)) return static_cast<ExitKind>(cpu->exit_kind);
+    PlacedCode placed(memory, cpu->pc, place);
     StepBlock& step = steps[cpu->pc];
     u8 now[32];
     const std::size_t bytes = step.code.size();
-    if (bytes == 0 || step.ir.mode != cpu->mode || step.masked != masks_addresses || memory.fetch(cpu->pc, now, bytes) != bytes ||
+    if (bytes == 0 || step.ir.mode != cpu->mode || step.masked != masks_addresses || placed.fetch(cpu->pc, now, bytes) != bytes ||
         std::memcmp(now, step.code.data(), bytes) != 0) {
       if (steps.size() > kMost) {
         steps.clear();
         continue;
       }
-      CodeSnapshot code(memory, cpu->pc);
+      CodeSnapshot code(placed, cpu->pc);
       step.masked = masks_addresses;
       lift(code, cpu->pc, cpu->mode, 1, step.masked, step.ir);
       step.ir.mode = cpu->mode;
@@ -76,7 +91,7 @@ ExitKind Engine::Impl::debug_step(CpuState* cpu, ir::AccessObserver* observer) {
       if (cannot_fetch(cpu, cpu->exit_value) == ExitKind::None) continue;  // a tagged pc
       return ExitKind::FetchFault;
     }
-    return kind == ExitKind::None ? kind : pass_fault(cpu);
+    return kind == ExitKind::None || config.soft_mmu ? kind : pass_fault(cpu);
   }
 }
 
@@ -84,17 +99,17 @@ ExitKind Engine::Impl::debug_step(CpuState* cpu, ir::AccessObserver* observer) {
 
 void Engine::insert_breakpoint(GuestAddr pc) {
   std::unique_lock lock(impl_->mutex);
-  if (impl_->breakpoints.insert(pc).second) impl_->invalidate(pc, 1);
+  if (impl_->breakpoints.insert(pc).second) impl_->forget_code_at(pc);
 }
 
 void Engine::remove_breakpoint(GuestAddr pc) {
   std::unique_lock lock(impl_->mutex);
-  if (impl_->breakpoints.erase(pc) != 0) impl_->invalidate(pc, 1);
+  if (impl_->breakpoints.erase(pc) != 0) impl_->forget_code_at(pc);
 }
 
 void Engine::remove_all_breakpoints() {
   std::unique_lock lock(impl_->mutex);
-  for (const GuestAddr pc : impl_->breakpoints) impl_->invalidate(pc, 1);
+  for (const GuestAddr pc : impl_->breakpoints) impl_->forget_code_at(pc);
   impl_->breakpoints.clear();
 }
 
@@ -116,10 +131,12 @@ std::string Engine::place_text(const CpuState* cpu) {
   } else if (host != 0) {
     text = fmt::format("{}, host {:#x}; ", e.config.tier == TierChoice::Interp ? "the interpreter" : "a helper", host);
   }
-  const auto page = e.pages.find(align_down(cpu->pc, 4096));
+  GuestAddr place = cpu->pc;
+  if (e.config.soft_mmu && !e.memory.locate(const_cast<CpuState*>(cpu), cpu->pc, place)) return text + "nothing can be fetched at pc";
+  const auto page = e.pages.find(align_down(place, 4096));
   if (page != e.pages.end())
     for (const TranslatedBlock* block : page->second.blocks)
-      if (cpu->pc >= block->pc && cpu->pc - block->pc < block->guest_bytes)
+      if (place >= block->place && place - block->place < block->guest_bytes)
         return text + fmt::format("pc is in block {:#x} ({} instructions, entered {} times through tier 1{})", block->pc,
                                   block->guest_insns, entries(*block), block->region != nullptr ? ", begins a region" : "");
   return text + "pc is in no translated block";

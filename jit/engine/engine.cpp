@@ -35,13 +35,16 @@ __attribute__((disable_sanitizer_instrumentation)) void interpret_block(CpuState
 
 bool interrupted(const CpuState* cpu) { return __atomic_load_n(&cpu->interrupt, __ATOMIC_RELAXED) != 0; }
 
+bool unknown_key(const CpuState* cpu) { return cpu->jump_key == ir::kJumpKeyUnknown; }
+
 /// Puts where `block` begins into the thread's jump cache; 0 if it, or the region at its entry, was dropped since it was looked up.
 HostAddr remember_code(CpuState* cpu, const TranslatedBlock& block) {
   const HostAddr code = block.entry.load(std::memory_order_acquire);
   const std::size_t index = ir::jump_cache_index(block.pc);
   ir::JumpCacheEntry& entry = cpu->jump_cache()[index];
+  if (unknown_key(cpu)) return code;
   entry.code = code;
-  std::atomic_ref<u64>(entry.pc).store(block.pc);
+  std::atomic_ref<u64>(entry.pc).store(block.pc ^ cpu->jump_key);
   if (!block.dead.load() && block.entry.load() == code) return code;  // dropped after this line, the dropper empties the entry itself
   std::atomic_ref<u64>(entry.pc).store(ir::empty_jump_cache_pc(index));
   return 0;
@@ -104,6 +107,7 @@ Tier1Options Engine::Impl::tier1_options(TranslatedBlock& block) const {
   options.code_address = block.code;
   options.runtime = runtime;
   const bool counts = config.tier == TierChoice::Auto || config.tier == TierChoice::Two;
+  options.soft_mmu = config.soft_mmu;
   options.entry_patch = counts;
   options.counter = counts ? &block.counter : nullptr;
   options.last_target = counts ? &block.last_target : nullptr;
@@ -128,7 +132,13 @@ bool Engine::Impl::watch_page(CodePage& page, GuestAddr at) {
   return page.watched = true;
 }
 
-TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
+TranslatedBlock* Engine::Impl::find_from(const TranslatedBlock& from, GuestAddr pc) const {
+  if (!config.soft_mmu) return find(pc, from.mode);
+  if (align_down(pc, 4096) == align_down(from.pc, 4096)) return find(pc, from.mode, from.place + (pc - from.pc));
+  return blocks.find_any(pc, from.mode);
+}
+
+TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode, GuestAddr at) {
   const double start = config.stats ? now() : 0;
   if (store != nullptr && breakpoints.empty()) {
     if (TranslatedBlock* block = load_stored(pc, mode)) {
@@ -136,16 +146,17 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
       return block;
     }
   }
-  const GuestAddr first_page = align_down(pc, 4096);
+  const GuestAddr first_page = align_down(at, 4096);
   watch_page(pages[first_page], first_page);
-  CodeSnapshot code(memory, pc);
+  PlacedCode placed(memory, pc, at);
+  CodeSnapshot code(placed, pc);
   lift(code, pc, mode, config.max_block_insns, masks_addresses, scratch);
   if (threads.size() > 1 && guest.coherent_icache && !code.same_again()) {  // being written: not half of it
     code.clear();
     lift(code, pc, mode, config.max_block_insns, masks_addresses, scratch);
   }
   bool checked = pages[first_page].checked;
-  const GuestAddr last_page = align_down(pc + std::max(scratch.guest_bytes, 1u) - 1, 4096);
+  const GuestAddr last_page = align_down(at + std::max(scratch.guest_bytes, 1u) - 1, 4096);
   if (last_page != first_page) {
     if (watch_page(pages[last_page], last_page)) {  // an instruction across two pages: what was read of the second one does not count
       code.clear();
@@ -178,6 +189,7 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
 
   auto* block = new TranslatedBlock;
   block->pc = pc;
+  block->place = at;
   block->mode = mode;
   block->guest_bytes = scratch.guest_bytes;
   block->guest_insns = scratch.guest_insns;
@@ -204,8 +216,9 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode) {
     for (std::size_t i = 0; i < code.exits.size() && i < 2; ++i) {
       ExitSite& site = block->exits[i];
       site.target = code.exits[i].target;
+      site.place_page = first_page;
       site.mode = mode;
-      site.field = block->code + code.exits[i].patch_offset;
+      site.field = code.exits[i].patch_offset != 0 ? block->code + code.exits[i].patch_offset : 0;
       site.unchained = block->code + code.exits[i].stub_offset;
     }
     fallback_ops += code.fallback_ops;
@@ -232,7 +245,7 @@ void Engine::Impl::publish(TranslatedBlock* block, BlockEnd end, u32 patience_sh
   const auto mark_head = [&](GuestAddr target, bool call) {
     if (!call && target > block->pc) return;
     if (target == block->pc) block->head = true;
-    TranslatedBlock* other = find(target, block->mode);
+    TranslatedBlock* other = find_from(*block, target);
     if (other == nullptr) future_heads.insert(target);
     else if (!other->head) {
       other->head = true;
@@ -247,7 +260,7 @@ void Engine::Impl::publish(TranslatedBlock* block, BlockEnd end, u32 patience_sh
   if (block->trap) patience = kNever;
   arm(*block, static_cast<u32>(std::min<u64>(patience, kNever)));
   blocks.insert(block);
-  for_each_page(block->pc, block->guest_bytes, [&](GuestAddr page) { pages[page].blocks.push_back(block); });
+  for_each_page(block->place, block->guest_bytes, [&](GuestAddr page) { pages[page].blocks.push_back(block); });
   ++stats.blocks;
   stats.guest_insns += block->guest_insns;
   stats.code_bytes += block->code_bytes;
@@ -255,10 +268,12 @@ void Engine::Impl::publish(TranslatedBlock* block, BlockEnd end, u32 patience_sh
 }
 
 TranslatedBlock* Engine::Impl::find_or_translate(ThreadRecord& thread, std::unique_lock<std::mutex>& lock) {
-  const CpuState* cpu = thread.cpu;
+  CpuState* cpu = thread.cpu;
+  GuestAddr place = cpu->pc;
+  if (config.soft_mmu && !memory.locate(cpu, cpu->pc, place)) return nullptr;
   for (int tries = 0; tries < 100; ++tries) {  // others may fill the fresh generation before this thread has the lock again
-    TranslatedBlock* block = find(cpu->pc, cpu->mode);
-    if (block == nullptr) block = translate(cpu->pc, cpu->mode);
+    TranslatedBlock* block = find(cpu->pc, cpu->mode, place);
+    if (block == nullptr) block = translate(cpu->pc, cpu->mode, place);
     if (block != nullptr || !std::exchange(no_room, false)) return block;
     evict_next_generation(&thread, lock);
   }
@@ -275,7 +290,7 @@ void Engine::Impl::log_block(const TranslatedBlock& block, const ir::Block& opti
   const Log& log = *config.log;
   if (log.on(kLogInAsm)) {
     std::vector<u8> code(block.guest_bytes);
-    memory.fetch(block.pc, code.data(), code.size());
+    memory.fetch(block.place, code.data(), code.size());
     log.write(fmt::format("IN: block {:#x}, {} instructions, mode {:#x}\n{}\n", block.pc, block.guest_insns, block.mode,
                           disassemble(guest.llvm_triple, guest.llvm_features, code, block.pc)));
   }
@@ -299,11 +314,12 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
       cpu->exit_kind = static_cast<u32>(ExitKind::Interrupt);
       return ExitKind::Interrupt;
     }
+    cpu->exit_kind = static_cast<u32>(ExitKind::None);
     // From here the thread may hold pointers to blocks and code; whoever stops the world waits until it does not.
     thread.active.store(true);
     ++thread.dispatches;
     TranslatedBlock* block = nullptr;
-    if (!world_stopping.load() && pending == nullptr && hot == nullptr) block = find(cpu->pc, cpu->mode);
+    if (!world_stopping.load() && pending == nullptr && hot == nullptr) block = find_now(cpu);
     if (block == nullptr) {
       thread.active.store(false);
       std::unique_lock lock(mutex);
@@ -317,7 +333,8 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
       }
       if (epoch != evictions) pending = nullptr;
       epoch = evictions;
-      if (pending != nullptr && !pending->dead && pending->target == block->pc && pending->mode == block->mode)
+      if (pending != nullptr && !pending->dead && pending->target == block->pc && pending->mode == block->mode &&
+          (!config.soft_mmu || pending->place_page == align_down(block->place, 4096)))
         link(*pending, *block);
       pending = nullptr;
       thread.active.store(true);
@@ -331,6 +348,11 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
     cpu->exit_kind = static_cast<u32>(ExitKind::None);
     host::enter_code(cpu, code);
     thread.active.store(false);
+    if (config.soft_mmu && thread.recover) {
+      std::unique_lock lock(mutex);
+      recover(thread);
+      return exit_kind(cpu);
+    }
     switch (exit_kind(cpu)) {
       case ExitKind::Chain: pending = reinterpret_cast<ExitSite*>(cpu->exit_value); break;
       case ExitKind::None:
@@ -338,6 +360,7 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
       case ExitKind::Hot: hot = reinterpret_cast<TranslatedBlock*>(cpu->exit_value); break;
       case ExitKind::Fault:
       case ExitKind::CodeChanged: {
+        if (config.soft_mmu) return exit_kind(cpu);
         {
           std::unique_lock lock(mutex);
           recover(thread);
@@ -350,6 +373,13 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
     }
     // A mode change by the block (FPCR write) shows at the next look-up only: jump caches are keyed by pc alone.
   }
+}
+
+// Null also where the guest's tables have no translation: the dispatcher finds that out again, and takes the exception.
+TranslatedBlock* Engine::Impl::find_now(CpuState* cpu) {
+  GuestAddr place = cpu->pc;
+  if (config.soft_mmu && !memory.locate(cpu, cpu->pc, place)) return nullptr;
+  return find(cpu->pc, cpu->mode, place);
 }
 
 // An indirect exit missed the jump cache. The thread is active, as anywhere in generated code: what it finds stays.
@@ -370,8 +400,9 @@ HostAddr Engine::Impl::find_code(CpuState* cpu) {
     std::atomic_ref<u64>(entry.pc).store(ir::empty_jump_cache_pc(index));
     return 0;
   }
-  const TranslatedBlock* block = find(pc, cpu->mode);
+  const TranslatedBlock* block = find_now(cpu);
   if (block == nullptr) return 0;
+  if (config.soft_mmu) return remember_code(cpu, *block);
   if (far != nullptr) {
     const HostAddr code = block->entry.load(std::memory_order_acquire);
     far->code = code;
@@ -395,8 +426,10 @@ ExitKind Engine::Impl::run_interpreter(CpuState* cpu) {
     GuestAddr unfetched;
     {
       std::unique_lock lock(mutex);
-      block = find(cpu->pc, cpu->mode);
-      if (block == nullptr) block = translate(cpu->pc, cpu->mode);
+      GuestAddr place = cpu->pc;
+      if (config.soft_mmu && !memory.locate(cpu, cpu->pc, place)) return exit_kind(cpu);
+      block = find(cpu->pc, cpu->mode, place);
+      if (block == nullptr) block = translate(cpu->pc, cpu->mode, place);
       unfetched = fetch_fault;
     }
     if (block == nullptr) {
@@ -407,12 +440,13 @@ ExitKind Engine::Impl::run_interpreter(CpuState* cpu) {
     // interpret() keeps pc and slots exact; a fault leaves it through the same door as a helper's.
     host::call_in_code(cpu, interpret_block,
                        block->ir.get());
-    if (pass_fault(cpu) != ExitKind::None) return exit_kind(cpu);
+    if (config.soft_mmu ? exit_kind(cpu) != ExitKind::None : pass_fault(cpu) != ExitKind::None) return exit_kind(cpu);
   }
 }
 
 // Gives None if the fetch is to be tried again.
 ExitKind Engine::Impl::cannot_fetch(CpuState* cpu, GuestAddr address) {
+  if (config.soft_mmu && exit_kind(cpu) != ExitKind::None) return exit_kind(cpu);
   const bool tagged = guest.address_mask != 0 && (cpu->pc & ~guest.address_mask) != 0;
   if (tagged) cpu->pc &= guest.address_mask;
   cpu->exit_kind = static_cast<u32>(tagged ? ExitKind::None : ExitKind::FetchFault);
@@ -422,7 +456,10 @@ ExitKind Engine::Impl::cannot_fetch(CpuState* cpu, GuestAddr address) {
 
 ExitKind Engine::Impl::step(CpuState* cpu, bool masked) {
   ir::Block block;
-  CodeSnapshot code(memory, cpu->pc);
+  GuestAddr place = cpu->pc;
+  if (config.soft_mmu && !memory.locate(cpu, cpu->pc, place)) return exit_kind(cpu);
+  PlacedCode placed(memory, cpu->pc, place);
+  CodeSnapshot code(placed, cpu->pc);
   lift(code, cpu->pc, cpu->mode, 1, masked, block);
   cpu->exit_kind = static_cast<u32>(ExitKind::None);
   host::call_in_code(cpu, interpret_block, &block);
@@ -474,14 +511,15 @@ const ir::GuestDesc& Engine::guest() const { return impl_->guest; }
 
 CpuState* Engine::create_cpu() {
   auto* thread = new ThreadRecord;
-  thread->mapping_bytes = align_up(ir::kJumpCacheBytes + impl_->guest.state_size, 4096);
+  const std::size_t below = ir::kJumpCacheBytes + (impl_->config.soft_mmu ? ir::kTlbBytes : 0);
+  thread->mapping_bytes = align_up(below + impl_->guest.state_size, 4096);
   void* mapping = mmap(nullptr, thread->mapping_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping == MAP_FAILED) {
     delete thread;
     return nullptr;
   }
   thread->mapping = mapping;
-  auto* cpu = reinterpret_cast<CpuState*>(static_cast<char*>(mapping) + ir::kJumpCacheBytes);
+  auto* cpu = reinterpret_cast<CpuState*>(static_cast<char*>(mapping) + below);
   thread->cpu = cpu;
   thread->engine = impl_.get();
   impl_->guest.reset(cpu);
@@ -515,6 +553,20 @@ ExitKind Engine::step(CpuState* cpu) { return impl_->step(cpu, impl_->masks_addr
 void Engine::invalidate(GuestAddr start, u64 size) {
   std::unique_lock lock(impl_->mutex);
   impl_->invalidate(start, size, true);
+}
+
+bool Engine::changed(GuestAddr place, u64 bytes) {
+  std::unique_lock lock(impl_->mutex);
+  bool empty = true;
+  impl_->invalidate(place, bytes);
+  for_each_page(place, static_cast<u32>(bytes), [&](GuestAddr at) {
+    const auto it = impl_->pages.find(at);
+    if (it == impl_->pages.end()) return;
+    const bool none = it->second.blocks.empty() && it->second.regions.empty();
+    if (none) it->second.watched = false;
+    empty &= none;
+  });
+  return empty;
 }
 
 void Engine::written(GuestAddr page) {

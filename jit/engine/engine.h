@@ -29,10 +29,12 @@ struct EngineConfig {
   std::string cache_file;                // persistent cache of this program's blocks (see block_store.h); empty: none
   std::string cache_key;                 // what, beside Kiln's build and these options, the blocks depend on or are sorted by
   bool cache_write = false;              // save_blocks() brings the file up to date
+  bool soft_mmu = false;                 // full system: accesses go through TLBs and CpuState::guest_pointer, code is known by its physical place
   const Log* log = nullptr;              // required
 };
 
-/// The guest's memory as the engine sees it (user mode: linux-user's MemoryMap).
+/// The guest's memory as the engine sees it (user mode: linux-user's MemoryMap). In a full system (EngineConfig::soft_mmu) code is
+/// fetched, watched and dropped by place, an address that names the same bytes in every address space; see locate().
 class AddressSpace : public ir::CodeSource {
  public:
   /// Host address of guest address 0.
@@ -41,6 +43,12 @@ class AddressSpace : public ir::CodeSource {
   virtual void protect_code(GuestAddr page) = 0;
   /// The engine dropped all code of the page: give it back the guest's own rights.
   virtual void unprotect_code(GuestAddr page) = 0;
+  /// Full system only. Where the code at `pc` is, in the addresses that protect_code(), fetch() and invalidate() then speak of (physical
+  /// ones); false: it cannot be fetched, and exit_kind, exit_value, exit_aux are set. On the cpu's own thread; takes no engine call.
+  virtual bool locate(ir::CpuState* cpu, GuestAddr pc, GuestAddr& place) {
+    place = pc;
+    return true;
+  }
   /// Is the page's code likely to be there again in the program's next run: does it come from a file?
   virtual bool from_file(GuestAddr /*page*/) { return false; }
 };
@@ -87,6 +95,9 @@ class Engine {
   /// Guest code in [start, start + size) changed, was unmapped or lost its execute right: drop what was made of it.
   void invalidate(GuestAddr start, u64 size);
   void invalidate_all();
+  /// For an owner that knows each store to watched pages (full system), before the store: drops what was made of these bytes. True if the
+  /// pages hold no code any more and need no watching.
+  bool changed(GuestAddr place, u64 bytes);
   /// The page had been protected, was written to (or is about to be) and is open for that now: drops what was made of it, and counts.
   void written(GuestAddr page);
   /// For the owner's handler of a write fault, after written() and before the access is tried again. True if the thread is to go on

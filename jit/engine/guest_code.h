@@ -30,6 +30,22 @@ class CodeSnapshot final : public ir::CodeSource {
   std::size_t asked_ = 0;
 };
 
+/// Code of one page that stands somewhere else than where the guest sees it.
+class PlacedCode final : public ir::CodeSource {
+ public:
+  PlacedCode(ir::CodeSource& memory, GuestAddr start, GuestAddr place) : memory_(memory), start_(start), place_(place) {}
+  std::size_t fetch(GuestAddr pc, u8* out, std::size_t size) override {
+    if (start_ == place_) return memory_.fetch(pc, out, size);
+    const u64 page = align_down(start_, 4096);
+    if (pc - page >= 4096) return 0;
+    return memory_.fetch(place_ + (pc - start_), out, std::min<std::size_t>(size, page + 4096 - pc));
+  }
+
+ private:
+  ir::CodeSource& memory_;
+  GuestAddr start_, place_;
+};
+
 /// Bytes kept from a snapshot; nothing can be fetched beyond them.
 class KeptCode final : public ir::CodeSource {
  public:

@@ -33,8 +33,9 @@ inline constexpr u32 kInnerFactor = 8;
 /// One direct exit: of a tier-1 block or of a region. Lives as long as the code it belongs to.
 struct ExitSite {
   GuestAddr target = 0;
+  GuestAddr place_page = 0;      // full system: of the code that it belongs to
   u32 mode = 0;
-  HostAddr field = 0;            // executable address of the rel32 to patch
+  HostAddr field = 0;            // 0: not to be chained. Executable address of the rel32 to patch
   HostAddr unchained = 0;        // where it leads while not chained
   TranslatedBlock* linked = nullptr;
   bool dead = false;             // its owner was dropped
@@ -65,6 +66,7 @@ struct TranslatedBlock {
   static void operator delete(void* object, std::size_t size) { low_free(object, size); }
 
   GuestAddr pc = 0;
+  GuestAddr place = 0;           // where its bytes are: pc, or in a full system a physical address
   u32 mode = 0;
   u32 guest_bytes = 0;
   u32 guest_insns = 0;
@@ -151,16 +153,20 @@ struct Engine::Impl {
 
   // engine.cpp
   ir::ExitKind run(ir::CpuState* cpu);
+  TranslatedBlock* find_now(ir::CpuState* cpu);
   HostAddr find_code(ir::CpuState* cpu);  // 0: ask the dispatcher
   ir::ExitKind run_interpreter(ir::CpuState* cpu);
   ir::ExitKind step(ir::CpuState* cpu, bool masked);
   ir::ExitKind pass_changed_code(ir::CpuState* cpu);
   ir::ExitKind cannot_fetch(ir::CpuState* cpu, GuestAddr address);
   ir::ExitKind pass_fault(ir::CpuState* cpu);
-  TranslatedBlock* find(GuestAddr pc, u32 mode) const { return blocks.find(pc, mode); }
+  TranslatedBlock* find(GuestAddr pc, u32 mode) const { return blocks.find(pc, mode, pc); }  // user mode
+  TranslatedBlock* find(GuestAddr pc, u32 mode, GuestAddr place) const { return blocks.find(pc, mode, place); }
+  /// Of a block that one at `from` leads to: a full system knows no more than the page that it is on.
+  TranslatedBlock* find_from(const TranslatedBlock& from, GuestAddr pc) const;
   const Region* region_at(HostAddr code);                                 // range_mutex held; null: not in a region
   TranslatedBlock* block_at(HostAddr code);                               // range_mutex held; null: not in tier-1 code
-  TranslatedBlock* translate(GuestAddr pc, u32 mode);                     // mutex held; null: nothing executable at pc
+  TranslatedBlock* translate(GuestAddr pc, u32 mode, GuestAddr place);    // mutex held; null: nothing executable at pc
   TranslatedBlock* find_or_translate(ThreadRecord& thread, std::unique_lock<std::mutex>& lock);  // null: fetch_fault says why
   void lift(ir::CodeSource& code, GuestAddr pc, u32 mode, unsigned max_insns, bool masked, ir::Block& out);
   void lift_again(const TranslatedBlock& block, ir::Block& out);
@@ -174,6 +180,7 @@ struct Engine::Impl {
   // debug.cpp
   ir::ExitKind debug_step(ir::CpuState* cpu, ir::AccessObserver* observer);
   unsigned insns_to_breakpoint(const ir::Block& block) const;              // 0: none in it (but perhaps at its start)
+  void forget_code_at(GuestAddr pc);
   void make_trap(GuestAddr pc, u32 mode, ir::Block& out) const;
 
   // persist.cpp; with mutex held
@@ -224,7 +231,7 @@ struct Engine::Impl {
 
   std::mutex mutex;
   BlockTable<TranslatedBlock> blocks;
-  std::unordered_map<GuestAddr, CodePage> pages;  // by guest address
+  std::unordered_map<GuestAddr, CodePage> pages;  // by place
   std::unordered_set<GuestAddr> future_heads;  // loop heads and functions not translated yet
   std::vector<ThreadRecord*> threads;
   std::atomic<bool> world_stopping{false};
@@ -281,7 +288,7 @@ inline BlockEnd end_of(const ir::Block& block) {
   return static_cast<ir::ExitHint>(exit.lane) == ir::ExitHint::Call ? BlockEnd::Call : BlockEnd::Jump;
 }
 
-/// Calls fn(page) for each page (one or two) of a piece of code.
+/// Calls fn(page) for each page (one or two) of a piece of code at a place.
 template <class Fn>
 void for_each_page(GuestAddr pc, u32 bytes, Fn&& fn) {
   const GuestAddr first = align_down(pc, 4096), last = align_down(pc + std::max(bytes, 1u) - 1, 4096);

@@ -98,6 +98,7 @@ TranslatedBlock* Engine::Impl::load_one(GuestAddr pc, u32 mode, GuestAddr& retur
 
   auto* block = new TranslatedBlock;
   block->pc = pc;
+  block->place = pc;
   block->mode = mode;
   block->guest_bytes = stored.guest_bytes;
   block->guest_insns = stored.guest_insns;

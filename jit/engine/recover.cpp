@@ -5,6 +5,8 @@
 #include "jit/engine/impl.h"
 #include "jit/engine/recover.h"
 
+#include <cstring>
+
 namespace kiln::jit {
 
 using ir::CpuState;
@@ -87,6 +89,21 @@ bool Engine::Impl::leave_at_fault(CpuState* cpu, void* ucontext) {
   thread.recover = true;
   host::resume_at(ucontext, host::fault_leave_address(), cpu);
   return true;
+}
+
+// The slow path of an access in tier-1 code. The thread holds no lock, as in any helper.
+extern "C" void* kiln_soft_access(CpuState* cpu, u64 address, u32 desc, SoftAccessFrame* frame) {
+  const unsigned reg = desc >> kValueRegister & 15;
+  const void* value = nullptr;
+  if (desc & kHasValue) value = (desc & kVectorValue) != 0 ? static_cast<const void*>(&frame->vector[reg]) : &frame->integer[reg];
+  if (void* host = cpu->guest_pointer(cpu, address, desc & (kHasValue - 1), value)) return host;
+  ThreadRecord& thread = *thread_of(cpu);
+  thread.fault.pc = thread.left_at = frame->return_address;
+  std::memcpy(thread.fault.integer, frame->integer, sizeof frame->integer);
+  std::memcpy(thread.fault.vector, frame->vector, sizeof frame->vector);
+  thread.fault.temporary = address;
+  thread.recover = true;
+  cpu->leave_helper(cpu);
 }
 
 bool Engine::Impl::leave_changed_code(CpuState* cpu, void* ucontext) {

@@ -122,11 +122,12 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
     if (known != index.end()) {
       target = known->second;
     } else {
-      const TranslatedBlock* profile = find(want.pc, entry->mode);
+      const TranslatedBlock* profile = find_from(*entry, want.pc);
       if (profile == nullptr || profile->dead || profile->checked || profile->trap || insns >= config.region_insns) continue;
       if (profile != entry && entries(*profile) < hot_enough) continue;
       RegionBlock block;
-      lift(memory, want.pc, entry->mode, config.max_block_insns, masks_addresses, block.ir);
+      if (config.soft_mmu) lift_again(*profile, block.ir);
+      else lift(memory, want.pc, entry->mode, config.max_block_insns, masks_addresses, block.ir);
       if (!breakpoints.empty()) {
         if (const unsigned limit = insns_to_breakpoint(block.ir); limit != 0)
           lift(memory, want.pc, entry->mode, limit, masks_addresses, block.ir);
@@ -134,7 +135,7 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
       if (block.ir.insts.empty()) continue;
       ir::optimise(block.ir);
       insns += block.ir.guest_insns;
-      build.sources.push_back({want.pc, block.ir.guest_bytes});
+      build.sources.push_back({profile->place, block.ir.guest_bytes});
       target = static_cast<int>(request.blocks.size());
       index[{want.context, want.pc}] = target;
       context_of.push_back(want.context);
@@ -143,7 +144,7 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
       request.blocks.push_back(std::move(block));
       if (config.self_check) return true;  // one block at a time, as the interpreter runs beside it
       const auto follow = [&](GuestAddr pc, int context, decltype(Pending::edge) edge) {
-        const TranslatedBlock* next = find(pc, entry->mode);
+        const TranslatedBlock* next = find_from(*entry, pc);
         if (next == nullptr) return;
         const u64 heat = next == entry ? ~u64{0} : entries(*next) * 16 / static_cast<u64>(1 + contexts[context].depth);
         stack.push_back({pc, context, target, edge, heat});
@@ -274,7 +275,7 @@ void Engine::Impl::compile_region(TranslatedBlock* entry, std::unique_lock<std::
     });
   for (GuestAddr page : r->pages) pages[page].regions.push_back(r);
   for (const RegionBlock& member : request.blocks)
-    if (TranslatedBlock* block = find(member.ir.pc, mode)) block->inside = r;
+    if (TranslatedBlock* block = find_from(*entry, member.ir.pc)) block->inside = r;
   {
     std::lock_guard ranges(range_mutex);
     code_regions[r->code.memory.executable] = r;

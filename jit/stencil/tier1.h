@@ -29,12 +29,13 @@ struct Tier1Options {
   u64 block_id = 0;                // Block's identity for Hot
   u64 exit_ids[2] = {0, 0};        // exit_value of ExitKind::Chain for the direct exits, in order (taken, not taken)
   u64* last_target = nullptr;      // if set: an indirect exit that is no return writes the guest pc it goes to there (for region growth)
+  bool soft_mmu = false;           // full system: guest accesses look into the state's TLBs, jump caches are keyed, direct exits to other pages look up
   bool poll = true;                // blocks that end in a backward or indirect exit look at CpuState::interrupt at entry
 };
 
 /// A direct exit: a `jmp rel32` (or jcc) whose 4-byte displacement, aligned so that it can be replaced atomically, stands at patch_offset.
 struct Tier1Exit {
-  u32 patch_offset = 0;
+  u32 patch_offset = 0;            // 0: it looks its target up each time
   u32 stub_offset = 0;             // where it goes while unchained: sets pc, Chain, exit id, and leaves
   GuestAddr target = 0;
 };
@@ -85,6 +86,18 @@ struct Tier1Code {
   std::vector<const FallbackRecord*> fallbacks;
   bool relocatable = true;         // false: a field has a form that holds for this run's addresses only
 };
+
+/// What the TLB's slow path finds on the stack: the cached registers as they were at the access.
+struct SoftAccessFrame {
+  V128 vector[8];
+  u64 integer[10];
+  HostAddr return_address;         // inside the code of a recovery point
+};
+/// `desc` of the slow path beside the packed MemOp and ir::kStoreAccess: where the value of a store is.
+inline constexpr u32 kHasValue = 1u << 17, kVectorValue = 1u << 18;
+inline constexpr unsigned kValueRegister = 19;
+/// The engine's. Gives the host address to go on with, or does not come back.
+extern "C" void* kiln_soft_access(ir::CpuState* state, u64 address, u32 desc, SoftAccessFrame* frame);
 
 /// Ids of x86-64 registers (ucontext's order is the caller's business) for IntRegister indices.
 inline constexpr const char* kCachedRegisterNames[10] = {"r13", "r14", "r15", "rdi", "rsi", "rdx", "rcx", "r8", "r9", "r11"};

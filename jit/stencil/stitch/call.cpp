@@ -80,6 +80,59 @@ kiln_fallback_thunk:
   .size kiln_fallback_thunk, .-kiln_fallback_thunk
 )");
 
+// The TLB's slow path: rax = guest address, becomes a host address; r10d = desc. Keeps every cached register, and shows them to
+// kiln_soft_access(). rsp % 16 == 0 at entry.
+asm(R"(
+  .text
+  .weak kiln_soft_access
+  .globl kiln_tlb_thunk
+  .type kiln_tlb_thunk,@function
+kiln_tlb_thunk:
+  subq $208, %rsp
+  vmovups %xmm0, (%rsp)
+  vmovups %xmm1, 16(%rsp)
+  vmovups %xmm2, 32(%rsp)
+  vmovups %xmm3, 48(%rsp)
+  vmovups %xmm4, 64(%rsp)
+  vmovups %xmm5, 80(%rsp)
+  vmovups %xmm6, 96(%rsp)
+  vmovups %xmm7, 112(%rsp)
+  movq %r13, 128(%rsp)
+  movq %r14, 136(%rsp)
+  movq %r15, 144(%rsp)
+  movq %rdi, 152(%rsp)
+  movq %rsi, 160(%rsp)
+  movq %rdx, 168(%rsp)
+  movq %rcx, 176(%rsp)
+  movq %r8, 184(%rsp)
+  movq %r9, 192(%rsp)
+  movq %r11, 200(%rsp)
+  movq %r12, %rdi
+  movq %rax, %rsi
+  movl %r10d, %edx
+  movq %rsp, %rcx
+  call kiln_soft_access
+  vmovups (%rsp), %xmm0
+  vmovups 16(%rsp), %xmm1
+  vmovups 32(%rsp), %xmm2
+  vmovups 48(%rsp), %xmm3
+  vmovups 64(%rsp), %xmm4
+  vmovups 80(%rsp), %xmm5
+  vmovups 96(%rsp), %xmm6
+  vmovups 112(%rsp), %xmm7
+  movq 152(%rsp), %rdi
+  movq 160(%rsp), %rsi
+  movq 168(%rsp), %rdx
+  movq 176(%rsp), %rcx
+  movq 184(%rsp), %r8
+  movq 192(%rsp), %r9
+  movq 200(%rsp), %r11
+  addq $208, %rsp
+  ret
+  .size kiln_tlb_thunk, .-kiln_tlb_thunk
+)");
+static_assert(offsetof(SoftAccessFrame, integer) == 128 && offsetof(SoftAccessFrame, return_address) == 208);
+
 void Stitcher::emit_fallback(const Inst& inst, const u8* args, const Type* types, u8 result) {
   for (unsigned i = 0; i < 4 && args[i] != kNoReg; ++i) {
     const u32 offset = static_cast<u32>(offsetof(CpuState, helper_vargs) + 16 * i);

@@ -88,6 +88,18 @@ __m128i slow_cas16(CpuState* state, u64 address, __m128i expected, __m128i desir
                : "memory", "cc");
   return swap(_mm_set_epi64x(static_cast<s64>(high), static_cast<s64>(low)));
 }
+// Full system: with the state's gs base 0, a guest_pointer is an address as the above take it.
+u64 soft_address(CpuState* state, u64 address) {
+  const u64 displacement = state->helper_args[0];
+  const u32 desc = static_cast<u32>(state->helper_args[1]);
+  state->helper_args[0] = 0;
+  return reinterpret_cast<u64>(ir::guest_pointer(state, address + displacement, desc | ir::kStoreAccess));
+}
+u64 soft_rmw(CpuState* state, u64 address, u64 operand) { return slow_rmw(state, soft_address(state, address), operand); }
+u64 soft_cas(CpuState* state, u64 address, u64 expected, u64 desired) { return slow_cas(state, soft_address(state, address), expected, desired); }
+__m128i soft_cas16(CpuState* state, u64 address, __m128i expected, __m128i desired) {
+  return slow_cas16(state, soft_address(state, address), expected, desired);
+}
 constexpr u32 kAtomicEffects = ir::READS_MEM | ir::WRITES_MEM | ir::MAY_FAULT;
 const ir::Helper kSlowRmw{
     "slow_rmw", reinterpret_cast<const void*>(&slow_rmw), Type::I64, {Type::I64, Type::I64}, kAtomicEffects};
@@ -95,6 +107,11 @@ const ir::Helper kSlowCas{
     "slow_cas", reinterpret_cast<const void*>(&slow_cas), Type::I64, {Type::I64, Type::I64, Type::I64}, kAtomicEffects};
 const ir::Helper kSlowCas16{
     "slow_cas16", reinterpret_cast<const void*>(&slow_cas16), Type::V128, {Type::I64, Type::V128, Type::V128}, kAtomicEffects};
+const ir::Helper kSoftRmw{"soft_rmw", reinterpret_cast<const void*>(&soft_rmw), Type::I64, {Type::I64, Type::I64}, kAtomicEffects};
+const ir::Helper kSoftCas{
+    "soft_cas", reinterpret_cast<const void*>(&soft_cas), Type::I64, {Type::I64, Type::I64, Type::I64}, kAtomicEffects};
+const ir::Helper kSoftCas16{
+    "soft_cas16", reinterpret_cast<const void*>(&soft_cas16), Type::V128, {Type::I64, Type::V128, Type::V128}, kAtomicEffects};
 
 }  // namespace
 
@@ -126,6 +143,24 @@ Stitcher::Address Stitcher::address(Value a, u64 displacement) {
     return result;
   }
   result.base = use(a);
+  return result;
+}
+
+Stitcher::Address Stitcher::access(Value a, u64 displacement, MemOp m, bool store, Class cls, u8 value) {
+  if (!options_->soft_mmu) return address(a, displacement);
+  if (!fits32(displacement) || (displacement == 0 && deferred(a, Op::add_))) {
+    address(a, displacement);
+  } else {
+    emit(id::lea_ti + use(a), displacement);
+  }
+  const u32 tlb = static_cast<u32>(ir::kTlbOffset) + m.mmu_index * static_cast<u32>(ir::kTlbEntries * sizeof(ir::TlbEntry));
+  emit(store ? id::tlb_write_t : id::tlb_read_t, tlb, ir::width_bytes(m.width) - 1);
+  u32 desc = m.pack() | (store ? ir::kStoreAccess : 0);
+  if (value != kNoReg) desc |= kHasValue | (cls == Vec ? kVectorValue : 0) | u32{value} << kValueRegister;
+  misses_.push_back({last_taken_, here(), desc, static_cast<u32>(code_.recovery.size())});
+  recovery_point(0);
+  Address result;
+  result.through_t = true;
   return result;
 }
 
@@ -176,7 +211,7 @@ void Stitcher::load(Value v, const Inst& inst) {
   const MemOp m = MemOp::unpack(inst.aux);
   check_alignment(inst);
   const unsigned width = static_cast<unsigned>(m.width);
-  const Address from = address(inst.args[0], inst.imm);
+  const Address from = access(inst.args[0], inst.imm, m, false);
   u32 begin;
   if (class_of(inst.type) == Vec) {
     const u8 d = fresh(Vec);
@@ -248,7 +283,7 @@ void Stitcher::store(const Inst& inst) {
         const u8 copied = fresh(Vec);
         copy(Vec, copied, source);
         emit(id::v_bswap + (width * kVecRegs + copied));
-        const Address to = address(inst.args[0], inst.imm);
+        const Address to = access(inst.args[0], inst.imm, m, true, Vec, copied);
         begin = here();
         if (to.through_t) emit(id::stv_t + 2 * kVecRegs + copied, to.displacement);
         else emit(id::stv + (2 * kIntRegs + to.base) * kVecRegs + copied, to.displacement);
@@ -257,7 +292,7 @@ void Stitcher::store(const Inst& inst) {
         emit(id::v_to_int + (1 * kIntRegs + temp) * kVecRegs + source);
         if (swap) emit(id::bswap + (m.width == Width::B8 ? kIntRegs : 0) + temp);
         if (swap && m.width == Width::B2) emit(id::shr_i + temp, 0, 16);
-        const Address to = address(inst.args[0], inst.imm);
+        const Address to = access(inst.args[0], inst.imm, m, true, Int, temp);
         begin = here();
         if (to.through_t) emit(id::st_t + width * kIntRegs + temp, to.displacement);
         else emit(id::st_ + (width * kIntRegs + to.base) * kIntRegs + temp, to.displacement);
@@ -265,14 +300,14 @@ void Stitcher::store(const Inst& inst) {
       recovery_point(begin);
     } else {
       const u8 source = use(value);
-      const Address to = address(inst.args[0], inst.imm);
+      const Address to = access(inst.args[0], inst.imm, m, true, Vec, source);
       const u32 kind = width - 2;
       begin = here();
       if (to.through_t) emit(id::stv_t + kind * kVecRegs + source, to.displacement);
       else emit(id::stv + (kind * kIntRegs + to.base) * kVecRegs + source, to.displacement);
       recovery_point(begin);
     }
-  } else if (is_const(value) && !swap && state(value).reg == kNoReg && !deferred(inst.args[0], Op::add_) && fits32(inst.imm) &&
+  } else if (!options_->soft_mmu && is_const(value) && !swap && state(value).reg == kNoReg && !deferred(inst.args[0], Op::add_) && fits32(inst.imm) &&
              (m.width != Width::B8 || fits32(const_of(value)))) {
     const Address to = address(inst.args[0], inst.imm);
     begin = here();
@@ -287,7 +322,7 @@ void Stitcher::store(const Inst& inst) {
     } else {
       source = use(value);
     }
-    const Address to = address(inst.args[0], inst.imm);
+    const Address to = access(inst.args[0], inst.imm, m, true, Int, source);
     begin = here();
     if (to.through_t) emit(id::st_t + width * kIntRegs + source, to.displacement);
     else emit(id::st_ + (width * kIntRegs + to.base) * kIntRegs + source, to.displacement);
@@ -295,6 +330,31 @@ void Stitcher::store(const Inst& inst) {
   }
   if (m.order == Order::SeqCst) emit(id::mfence);
   done_all(inst);
+}
+
+// Full system: 16 bytes and swapped bytes out of line; else on the host address that the TLB gives.
+void Stitcher::soft_atomic(Value v, const Inst& inst) {
+  const MemOp m = MemOp::unpack(inst.aux);
+  const u32 width = static_cast<u32>(m.width);
+  if (m.width > Width::B8 || (m.big_endian && m.width != Width::B1)) {
+    store_imm(offsetof(CpuState, helper_args), inst.imm, true);
+    store_imm(offsetof(CpuState, helper_args) + 8, inst.aux, true);
+    return call(v, inst, m.width > Width::B8 ? kSoftCas16 : inst.op == Op::atomic_rmw_ ? kSoftRmw : kSoftCas);
+  }
+  const u8 operand = use(inst.args[1]);
+  const u8 desired = inst.op == Op::atomic_cas_ ? use(inst.args[2]) : kNoReg;
+  access(inst.args[0], inst.imm, m, true);
+  const u8 host = fresh(Int);
+  emit(id::mov_rt + host);
+  if (inst.op == Op::atomic_rmw_) {
+    emit(id::rmw + ((static_cast<u32>(m.rmw) * 4 + width) * kIntRegs + host) * kIntRegs + operand);
+  } else {
+    emit(id::mov_tr + operand);
+    emit(id::cas + (width * kIntRegs + host) * kIntRegs + desired);
+  }
+  emit(id::mov_rt + host);
+  done_all(inst);
+  bind(v, host, 8u << width);
 }
 
 void Stitcher::atomic(Value v, const Inst& inst) {
@@ -306,6 +366,7 @@ void Stitcher::atomic(Value v, const Inst& inst) {
   const MemOp m = MemOp::unpack(inst.aux);
   const u32 width = static_cast<u32>(m.width);
   check_alignment(inst);
+  if (options_->soft_mmu) return soft_atomic(v, inst);
   if (m.width > Width::B8) {
     if (inst.op != Op::atomic_cas_ || inst.type != Type::V128)
       stitch_failure("atomic access of 16 bytes not supported", ir::op_info(inst.op).name);

@@ -35,6 +35,7 @@ void Stitcher::prepare(const Block& block) {
   edges_.clear();
   leaves_.clear();
   traps_.clear();
+  misses_.clear();
   clock_ = 0;
   out_ = begin_;
   reserve();
@@ -191,7 +192,7 @@ void Stitcher::exit_indirect(const Inst& inst) {
     note_field(near, here() + hole_offset(id::note_near + reg, stencil::Hole::A32), Kind::LastTarget);
     emit((near ? id::note_near : id::note_far) + reg, place);
   }
-  emit(id::probe + reg);
+  emit((options_->soft_mmu ? id::probe_key : id::probe) + reg);
   const u32 miss = last_taken_;
   bind_label(miss);
   emit(id::slot_st + kIntRegs + reg, offsetof(CpuState, pc));
@@ -237,11 +238,31 @@ void Stitcher::finish() {
     }
     emit(id::hlt);
   }
+  for (const TlbMiss& miss : misses_) {
+    reserve();
+    bind_label(miss.fixup);
+    const u32 begin = here();
+    emit(id::call_tlb, reinterpret_cast<u64>(&kiln_tlb_thunk), miss.desc);
+    emit(id::jmp_taken);  // the call's return address counts as its place
+    patch_rel32(last_taken_, miss.resume);
+    if (!record_) continue;
+    code_.recovery[miss.recovery].begin = begin;
+    code_.recovery[miss.recovery].end = here();
+  }
   for (std::size_t i = 0; i < edges_.size(); ++i) {
     reserve();
     const Edge& edge = edges_[i];
     const u32 stub = here();
     bind_label(edge.fixup);
+    if (options_->soft_mmu && (edge.target ^ block_->pc) >> 12 != 0) {  // what is there may change while this page stays
+      code_.exits.push_back({0, stub, edge.target});
+      load_imm(0, edge.target);
+      emit(id::probe_key);
+      bind_label(last_taken_);
+      emit(id::slot_st + kIntRegs, offsetof(CpuState, pc));
+      jump_to(options_->runtime.lookup_miss, Kind::LookupMiss);
+      continue;
+    }
     code_.exits.push_back({edge.fixup, stub, edge.target});
     leave_stub(edge.target, ir::ExitKind::Chain, options_->exit_ids[i], i == 0 ? Kind::Exit0 : Kind::Exit1);
   }

@@ -207,12 +207,15 @@ class Stitcher {
     u64 displacement = 0;
   };
   Address address(Value a, u64 displacement);
+  /// The address of an access: in a full system t, after the TLB, else as address() gives it. `value`: register of a store's value, or kNoReg.
+  Address access(Value a, u64 displacement, ir::MemOp m, bool store, Class cls = Int, u8 value = kNoReg);
   void check_alignment(const Inst& inst);  // MemOp::align_check: leaves with ExitKind::Alignment
   void trap_if(const Inst& inst);
   void trap(u32 fixup, ir::ExitKind kind, u64 value, bool value_in_rax = false);
   void load(Value v, const Inst& inst);
   void store(const Inst& inst);
   void atomic(Value v, const Inst& inst);
+  void soft_atomic(Value v, const Inst& inst);
 
   // --- flags.cpp: the record that an earlier block left
   void get_flags(Value v);
@@ -272,10 +275,17 @@ class Stitcher {
     u32 recovery;  // index in code_.recovery, when recording
   };
   std::vector<Trap> traps_;
+  struct TlbMiss {
+    u32 fixup, resume;
+    u32 desc;
+    u32 recovery;
+  };
+  std::vector<TlbMiss> misses_;
   Tier1Code code_;
 };
 
 extern "C" void kiln_fallback_thunk();
+extern "C" void kiln_tlb_thunk();
 
 [[noreturn]] void stitch_failure(const char* what, const char* name);
 

@@ -1,0 +1,287 @@
+// A vCPU's TLBs and the slow path of memory accesses.
+// Code. A jump-cache key stands for what fetches mean: mode word and address space. Keys are made as spaces appear and die together
+// (new_key_epoch) when a translation changes that something was fetched through, or when there are no more.
+#include <cstring>
+
+#include "softmmu/machine.h"
+#include "softmmu/vcpu.h"
+
+namespace kiln::softmmu {
+
+using ir::Access;
+using ir::kNoTag;
+using ir::MemOp;
+using ir::TlbEntry;
+using ir::TlbFlush;
+using ir::Translation;
+
+namespace {
+constexpr u64 kPage = 4096;
+constexpr unsigned kKeyShift = 48;
+constexpr u64 kMostKeys = 0x7ffe;
+}  // namespace
+
+// --- code -------------------------------------------------------------------------------------------------------------
+
+void Vcpu::new_key_epoch() {
+  keys_.clear();
+  located_.clear();
+  next_key_ = 1;
+  for (FetchEntry& entry : fetch_) entry.tag = kNoTag;
+  for (std::size_t i = 0; i < ir::kJumpCacheEntries; ++i) state_->jump_cache()[i].pc = ir::empty_jump_cache_pc(i);
+  state_->jump_key = ir::kJumpKeyUnknown;
+  ++stats.key_epochs;
+}
+
+void Vcpu::find_key() {
+  if (next_key_ >= kMostKeys) new_key_epoch();
+  auto [it, fresh] = keys_.try_emplace({desc_.space_of(state_), state_->mode}, next_key_ << kKeyShift);
+  if (fresh) ++next_key_, ++stats.new_keys;
+  state_->jump_key = it->second;
+}
+
+bool Vcpu::locate(GuestAddr pc, GuestAddr& place) {
+  if (state_->jump_key == ir::kJumpKeyUnknown) find_key();
+  const u64 page = align_down(pc, kPage);
+  FetchEntry& entry = fetch_[(page / kPage) % kFetchEntries];
+  if (entry.tag == (page ^ state_->jump_key)) {
+    place = entry.place + (pc - page);
+    return true;
+  }
+  Translation t;
+  if (!desc_.translate(state_, machine_.space(), pc, Access::Fetch, desc_.fetch_index(state_), t)) return false;
+  const PhysicalRange* range = machine_.space().find(t.physical);
+  if (range == nullptr || range->ram == nullptr) {
+    desc_.bus_error(state_, pc, Access::Fetch, false);
+    return false;
+  }
+  place = range->ram->place_base + range->ram_offset + (t.physical - range->start);
+  entry.tag = page ^ state_->jump_key;
+  entry.place = place - (pc - page);
+  located_.insert(page);
+  if (t.page_bytes > kPage) {
+    Large& large = large_[page >> 63];
+    large.low = std::min(large.low, align_down(pc, t.page_bytes));
+    large.high = std::max(large.high, align_down(pc, t.page_bytes) + t.page_bytes - 1);
+  }
+  return true;
+}
+
+// --- data -------------------------------------------------------------------------------------------------------------
+
+bool Vcpu::translate_data(u64 address, u32 desc, unsigned bytes, Translation& t) {
+  const MemOp m = MemOp::unpack(desc & 0xffff);
+  const Access kind = (desc & ir::kStoreAccess) != 0 ? Access::Store : Access::Load;
+  if (!desc_.translate(state_, machine_.space(), address, kind, m.mmu_index, t)) return false;
+  if (t.device && (address & (bytes - 1)) != 0) {
+    desc_.bus_error(state_, address, kind, true);
+    return false;
+  }
+  return true;
+}
+
+void Vcpu::fill(u64 address, unsigned mmu_index, const Translation& t, const PhysicalRange& range) {
+  ++stats.fills;
+  const std::size_t slot = ir::tlb_slot(address);
+  TlbEntry& entry = state_->tlb(mmu_index)[slot];
+  const u64 page = align_down(address, kPage);
+  const u64 offset = range.ram_offset + (align_down(t.physical, kPage) - range.start);
+  const u8* host = range.ram->host + offset;
+  entry.read_tag = t.readable ? page : kNoTag;
+  entry.addend = reinterpret_cast<u64>(host) - page;
+  entry.physical = align_down(t.physical, kPage);
+  const bool quick = t.writable && range.writable && (range.ram->flags[offset / kPage].load() & kPageHasCode) == 0;
+  entry.write_tag = quick ? page : kNoTag;
+  global_[mmu_index][slot] = t.global;
+  if (!listed_[mmu_index][slot]) {
+    listed_[mmu_index][slot] = true;
+    filled_[mmu_index].push_back(static_cast<u16>(slot));
+  }
+  if (t.page_bytes > kPage) {
+    Large& large = large_[page >> 63];
+    const u64 start = align_down(address, t.page_bytes);
+    large.low = std::min(large.low, start);
+    large.high = std::max(large.high, start + t.page_bytes - 1);
+  }
+}
+
+void* Vcpu::access(u64 address, u32 desc, const void* value) {
+  const unsigned bytes = ir::width_bytes(MemOp::unpack(desc & 0xffff).width);
+  if ((address & (kPage - 1)) + bytes > kPage) return crossing(address, desc, value, bytes);
+  return access_page(address, desc, value, bytes);
+}
+
+void* Vcpu::access_page(u64 address, u32 desc, const void* value, unsigned bytes) {
+  const unsigned index = MemOp::unpack(desc & 0xffff).mmu_index;
+  const bool store = (desc & ir::kStoreAccess) != 0;
+  const TlbEntry& entry = state_->tlb(index)[ir::tlb_slot(address)];
+  if ((store ? entry.write_tag : entry.read_tag) == align_down(address, kPage)) return reinterpret_cast<void*>(address + entry.addend);
+  Translation t;
+  if (!translate_data(address, desc, bytes, t)) return nullptr;
+  const PhysicalRange* range = machine_.space().find(t.physical);
+  const auto bus_error = [&]() -> void* {
+    desc_.bus_error(state_, address, store ? Access::Store : Access::Load, false);
+    return nullptr;
+  };
+  if (range == nullptr) return bus_error();
+  if (range->ram != nullptr && (!store || range->writable)) {
+    fill(address, index, t, *range);
+    const u64 offset = range->ram_offset + (t.physical - range->start);
+    std::atomic<u8>& flags = range->ram->flags[offset / kPage];
+    if (store && (flags.load() & kPageHasCode) != 0) {
+      ++stats.code_writes;
+      if (engine_.changed(range->ram->place_base + offset, bytes)) {
+        flags.fetch_and(static_cast<u8>(~kPageHasCode));
+        fill(address, index, t, *range);
+      }
+    }
+    return range->ram->host + offset;
+  }
+  // Registers, or a store to ROM.
+  ++stats.device_accesses;
+  if (range->device == nullptr) {
+    if (range->ram == nullptr) return bus_error();
+    return bounce_;  // plain ROM ignores stores
+  }
+  if (store && value == nullptr) return bus_error();
+  const bool answered = store ? machine_.space().write_device(machine_.lock(), *range, t.physical, value, bytes)
+                              : machine_.space().read_device(machine_.lock(), *range, t.physical, bounce_, bytes);
+  return answered ? bounce_ : bus_error();
+}
+
+// Both pages are translated before anything is read or written; the first one's fault comes first.
+void* Vcpu::crossing(u64 address, u32 desc, const void* value, unsigned bytes) {
+  ++stats.crossings;
+  const bool store = (desc & ir::kStoreAccess) != 0;
+  if (store && value == nullptr) {
+    desc_.bus_error(state_, address, Access::Store, true);
+    return nullptr;
+  }
+  const u64 second = align_down(address, kPage) + kPage;
+  const unsigned first_bytes = static_cast<unsigned>(second - address);
+  Translation t[2];
+  if (!translate_data(address, desc, bytes, t[0])) return nullptr;
+  if (!translate_data(second, desc, 1, t[1])) return nullptr;
+  if (t[1].device) {
+    desc_.bus_error(state_, address, store ? Access::Store : Access::Load, true);
+    return nullptr;
+  }
+  u8 copy[64];
+  if (store) std::memcpy(copy, value, bytes);
+  const PhysicalRange* ranges[2];
+  for (int i = 0; i < 2; ++i) {
+    ranges[i] = machine_.space().find(t[i].physical);
+    if (ranges[i] != nullptr) continue;
+    desc_.bus_error(state_, i == 0 ? address : second, store ? Access::Store : Access::Load, false);
+    return nullptr;
+  }
+  unsigned done = 0;
+  for (int i = 0; i < 2; ++i) {
+    const PhysicalRange& range = *ranges[i];
+    const unsigned size = i == 0 ? first_bytes : bytes - first_bytes;
+    const u64 offset = range.ram_offset + (t[i].physical - range.start);
+    bool answered = true;
+    if (range.ram != nullptr && !store) {
+      std::memcpy(bounce_ + done, range.ram->host + offset, size);
+    } else if (range.ram != nullptr && range.writable) {
+      if ((range.ram->flags[offset / kPage].load() & kPageHasCode) != 0 && engine_.changed(range.ram->place_base + offset, size))
+        range.ram->flags[offset / kPage].fetch_and(static_cast<u8>(~kPageHasCode));
+      std::memcpy(range.ram->host + offset, copy + done, size);
+    } else if (range.device != nullptr) {
+      answered = store ? machine_.space().write_device(machine_.lock(), range, t[i].physical, copy + done, size)
+                       : machine_.space().read_device(machine_.lock(), range, t[i].physical, bounce_ + done, size);
+    }
+    if (!answered) {
+      desc_.bus_error(state_, i == 0 ? address : second, store ? Access::Store : Access::Load, false);
+      return nullptr;
+    }
+    done += size;
+  }
+  return bounce_;
+}
+
+// --- flushes ----------------------------------------------------------------------------------------------------------
+
+void Vcpu::clear_entry(unsigned index, std::size_t slot) {
+  TlbEntry& entry = state_->tlb(index)[slot];
+  entry.read_tag = entry.write_tag = kNoTag;
+}
+
+void Vcpu::flush_all() {
+  for (unsigned i = 0; i < ir::kTlbIndices; ++i) {
+    for (const u16 slot : filled_[i]) {
+      clear_entry(i, slot);
+      listed_[i][slot] = false;
+    }
+    filled_[i].clear();
+  }
+  large_[0] = large_[1] = {};
+  new_key_epoch();
+}
+
+void Vcpu::flush_non_global() {
+  for (unsigned i = 0; i < ir::kTlbIndices; ++i)
+    std::erase_if(filled_[i], [&](u16 slot) {
+      if (global_[i][slot]) return false;
+      clear_entry(i, slot);
+      listed_[i][slot] = false;
+      return true;
+    });
+}
+
+void Vcpu::flush_page(GuestAddr address) {
+  const u64 mask = machine_.guest().address_mask != 0 ? machine_.guest().address_mask : ~u64{0};
+  const u64 page = align_down(address, kPage);
+  const std::size_t slot = ir::tlb_slot(page);
+  for (unsigned i = 0; i < ir::kTlbIndices; ++i) {
+    const TlbEntry& entry = state_->tlb(i)[slot];
+    const u64 held = (entry.read_tag != kNoTag ? entry.read_tag : entry.write_tag);
+    if (held != kNoTag && ((held ^ page) & mask & ~(kPage - 1)) == 0) clear_entry(i, slot);
+  }
+  if (located_.contains(page)) new_key_epoch();
+}
+
+void Vcpu::flush_tlb(const TlbFlush& flush, bool) {
+  switch (flush.scope) {
+    case TlbFlush::Scope::All:
+      ++stats.flushes_all;
+      return flush_all();
+    case TlbFlush::Scope::NonGlobal:
+      ++stats.flushes_non_global;
+      flush_non_global();
+      return new_key_epoch();
+    case TlbFlush::Scope::Page: break;
+  }
+  ++stats.flushes_page;
+  const Large& large = large_[flush.address >> 63];
+  const u64 last = flush.address + flush.bytes - 1;
+  if ((flush.address <= large.high && last >= large.low) || flush.bytes > kPage * 64) return flush_all();
+  for (u64 at = align_down(flush.address, kPage); at <= last; at += kPage) {
+    flush_page(at);
+    if (at + kPage < at) break;
+  }
+}
+
+void Vcpu::drop_write_tags(const u8* host_page) {
+  for (unsigned i = 0; i < ir::kTlbIndices; ++i)
+    for (const u16 slot : filled_[i]) {
+      TlbEntry& entry = state_->tlb(i)[slot];
+      if (entry.write_tag != kNoTag && entry.write_tag + entry.addend == reinterpret_cast<u64>(host_page))
+        __atomic_store_n(&entry.write_tag, kNoTag, __ATOMIC_RELEASE);
+    }
+}
+
+bool Vcpu::debug_translate(GuestAddr address, u64& physical) {
+  const u32 kind = state_->exit_kind, aux = state_->exit_aux;
+  const u64 value = state_->exit_value;
+  Translation t;
+  const bool found = desc_.translate(state_, machine_.space(), address, Access::Load, desc_.fetch_index(state_), t) ||
+                     desc_.translate(state_, machine_.space(), address, Access::Fetch, desc_.fetch_index(state_), t);
+  state_->exit_kind = kind;
+  state_->exit_aux = aux;
+  state_->exit_value = value;
+  physical = t.physical;
+  return found;
+}
+
+}  // namespace kiln::softmmu
