@@ -36,6 +36,8 @@ Vcpu::Vcpu(Machine& machine, unsigned index)
   alarm_ = machine.clock().create_timer([this] { request(Alarm); });
 }
 
+devices::IrqLine& Vcpu::input(unsigned number) { return *inputs_[number]; }
+
 Vcpu::~Vcpu() { engine_.destroy_cpu(state_); }
 
 void Vcpu::kick() {

@@ -39,13 +39,13 @@ class Vcpu final : public ir::VcpuPort {
   void start_at(GuestAddr entry, std::span<const u64> arguments);
   void power_down() { on_.store(0); }
 
-  enum Request : u32 { Stop = 1, Flush = 2, Alarm = 4, Power = 8 };
+  enum Request : u32 { Stop = 1, Flush = 2, Alarm = 4 };
   /// Any thread.
   void request(u32 bits);
   /// Any thread: makes it leave generated code and look around.
   void kick();
   /// A line of `inputs()`; any thread that holds the machine lock.
-  devices::IrqLine& input(unsigned number) { return *inputs_[number]; }
+  devices::IrqLine& input(unsigned number);
 
   /// Engine's AddressSpace::locate().
   bool locate(GuestAddr pc, GuestAddr& place);
