@@ -81,10 +81,14 @@ int main(int argc, char** argv) {
   machine.no_reboot = o.no_reboot;
   machine.no_shutdown = o.no_shutdown;
   machine.start_stopped = o.start_stopped;
+  const auto property = [&](const char* name) {
+    const auto it = o.machine_properties.find(name);
+    return it != o.machine_properties.end() ? it->second : std::string();
+  };
   arm::CpuConfig cpu;
   cpu.model = o.cpu;
-  cpu.psci = o.machine_properties["psci"] == "smc" ? arm::PsciConduit::Smc : arm::PsciConduit::Hvc;
-  cpu.gic_registers = o.machine_properties["gic-version"] == "3";
+  cpu.psci = property("psci") == "smc" ? arm::PsciConduit::Smc : arm::PsciConduit::Hvc;
+  cpu.gic_registers = property("gic-version") == "3";
   for (unsigned i = 0; i < machine.vcpu_count(); ++i) {
     cpu.affinity = i;
     if (arm::configure(machine.vcpu(i).state(), cpu)) continue;
