@@ -146,8 +146,9 @@ void HostLoop::update(u64 id, bool readable, bool writable) {
     if (watched.in_epoll) epoll_ctl(epoll_, EPOLL_CTL_DEL, watched.fd, nullptr);
     watched.in_epoll = false;
   } else if (!watched.always_ready) {
-    const int operation = watched.in_epoll ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    if (epoll_ctl(epoll_, operation, watched.fd, &event) == 0) {
+    // A descriptor that was closed and opened again under the same number is no longer in epoll.
+    const bool changed = watched.in_epoll && epoll_ctl(epoll_, EPOLL_CTL_MOD, watched.fd, &event) == 0;
+    if (changed || epoll_ctl(epoll_, EPOLL_CTL_ADD, watched.fd, &event) == 0) {
       watched.in_epoll = true;
     } else if (errno == EPERM) {
       watched.always_ready = true;
