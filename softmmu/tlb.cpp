@@ -1,6 +1,8 @@
 // A vCPU's TLBs and the slow path of memory accesses.
 // Code. A jump-cache key stands for what fetches mean: mode word and address space. Keys are made as spaces appear and die together
 // (new_key_epoch) when a translation changes that something was fetched through, or when there are no more.
+#include <fmt/format.h>
+
 #include <cstring>
 
 #include "softmmu/machine.h"
@@ -120,6 +122,8 @@ void* Vcpu::access_page(u64 address, u32 desc, const void* value, unsigned bytes
   if (!translate_data(address, desc, bytes, t)) return nullptr;
   const PhysicalRange* range = machine_.space().find(t.physical);
   const auto bus_error = [&]() -> void* {
+    machine_.guest_error(fmt::format("cpu {}: nothing answers {} {} bytes at {:#x} (pc {:#x})", index_, store ? "a store of" : "a load of", bytes,
+                                     t.physical, state_->pc));
     desc_.bus_error(state_, address, store ? Access::Store : Access::Load, false);
     return nullptr;
   };
@@ -250,6 +254,10 @@ void Vcpu::flush_tlb(const TlbFlush& flush, bool) {
       ++stats.flushes_non_global;
       flush_non_global();
       return new_key_epoch();
+    case TlbFlush::Scope::Space:
+      ++stats.space_changes;
+      flush_non_global();
+      return space_changed();
     case TlbFlush::Scope::Page: break;
   }
   ++stats.flushes_page;

@@ -22,7 +22,7 @@ class Machine;
 
 /// Counters for `info jit` and --stats.
 struct VcpuStats {
-  u64 fills = 0, device_accesses = 0, crossings = 0, code_writes = 0, flushes_all = 0, flushes_page = 0, flushes_non_global = 0;
+  u64 fills = 0, device_accesses = 0, crossings = 0, code_writes = 0, flushes_all = 0, flushes_page = 0, flushes_non_global = 0, space_changes = 0;
   u64 exceptions = 0, interrupts = 0, halts = 0, new_keys = 0, key_epochs = 0;
 };
 
