@@ -104,7 +104,7 @@ void choose_cache_file(const Process& process, const std::string& model, jit::En
 }
 
 void save_translated_code(Process& process) {
-  if (!process.engine->save_blocks()) return;
+  if (process.patched || !process.engine->save_blocks()) return;
   trim(directory_name());
 }
 

@@ -19,6 +19,7 @@
 #include "linux-user/elf_loader.h"
 #include "linux-user/host_x86_64.h"
 #include "linux-user/path.h"
+#include "linux-user/ptrace/tracee.h"
 #include "linux-user/signals.h"
 #include "linux-user/syscalls/seccomp.h"
 
@@ -198,6 +199,7 @@ int run(int argc, char** argv) {
   } else if (!options.gdb.empty()) {
     if (Result<void> r = DebugTarget::start(process, leader, options.gdb); !r) return fail("-g " + r.error());
   }
+  if (!options.traced.empty()) take_over_trace(process, leader, options.traced);
   run_thread(leader);
 }
 

@@ -10,6 +10,7 @@
 #include "linux-user/crash/crash.h"
 #include "linux-user/debug_target.h"
 #include "linux-user/host_x86_64.h"
+#include "linux-user/ptrace/tracee.h"
 #include "linux-user/signals.h"
 #include "linux-user/syscalls/syscall.h"
 
@@ -90,8 +91,9 @@ void run_thread(Thread& thread) {
     __atomic_store_n(&cpu->interrupt, 0u, __ATOMIC_SEQ_CST);
     if (auto* task = std::atomic_ref(thread.before_run).exchange(nullptr)) task(thread);
     if (process.dying.load(std::memory_order_relaxed) && !thread.vfork_child) [[unlikely]] wait_for_the_end(thread);
+    if (thread.trace_requests) [[unlikely]] serve_trace_requests(thread);
     if (thread.signal_pending) deliver_pending(thread);
-    const ir::ExitKind kind = process.debugger ? process.debugger->run(thread) : engine.run(cpu);
+    const ir::ExitKind kind = process.debugger ? process.debugger->run(thread) : thread.trace ? trace_run(thread) : engine.run(cpu);
     if (kind == ir::ExitKind::Syscall) handle_syscall(thread);
     else if (kind != ir::ExitKind::Interrupt) raise_for(thread, kind);
   }
@@ -125,6 +127,7 @@ void exit_thread(Thread& thread, int status) {
   }
   if (last) exit_process(process, process.leader_status);
   if (process.debugger) process.debugger->thread_gone(thread);
+  trace_gone(thread);
   release_robust_mutexes(thread);
   clear_child_tid(thread);
   const bool leader = thread.leader;

@@ -175,6 +175,7 @@ constexpr Option kOptions[] = {
     {"crash-report", nullptr, "CRASH", true, "when the guest dies of a signal: registers, backtraces, last system calls",
      [](Parser& p, const std::string&) { p.o.crash_report = true; }},
     {"gdb-session", "DATA", nullptr, false, nullptr, [](Parser& p, const std::string& v) { p.o.gdb_session = v; }},
+    {"traced", "DATA", nullptr, false, nullptr, [](Parser& p, const std::string& v) { p.o.traced = v; }},
     {"tier", "interp|1|2|auto", "TIER", true, "force a tier of the translator",
      [](Parser& p, const std::string& v) { p.tier(v); }},
     {"hot", "COUNT", "HOT", true, "block entries before tier 2 compiles",

@@ -30,6 +30,7 @@ struct Options {
   bool crash_report = false;
   std::string gdb;          // -g
   std::string gdb_session;  // --gdb-session: what execve() of a debugged program hands on (hidden)
+  std::string traced;       // --traced: how an execve()'s caller was traced by another guest (hidden)
   CacheChoice cache = CacheChoice::ReadWrite;
   jit::EngineConfig engine;
   std::vector<std::string> handed_down;  // the options an executed child gets

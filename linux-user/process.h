@@ -22,6 +22,7 @@ struct Process;
 class DebugTarget;
 struct DebugTask;
 struct SeccompFilter;  // syscalls/seccomp.h
+struct TraceState;     // ptrace/tracee.h
 
 inline constexpr int kSignals = 64;
 constexpr u64 signal_bit(int signal) { return u64{1} << (signal - 1); }
@@ -71,6 +72,9 @@ struct Thread {
   bool trap_is_fault = false;
 
   DebugTask* debug = nullptr;  // under a debugger
+  TraceState* trace = nullptr;  // under ptrace, of a guest; another thread reads it with threads_mutex held
+  u32 trace_requests = 0, trace_payload = 0;  // written by this thread's signal handler
+  bool trace_me_due = false;    // PTRACE_TRACEME of a vfork() child
   /// What another thread wants done before this one runs guest code again; set cpu->interrupt as well. This thread clears it.
   void (*before_run)(Thread&) = nullptr;  // atomic
   bool held = false;           // waits for the end of a dying process
@@ -117,6 +121,8 @@ struct Process {
   SignalTable signals;
 
   DebugTarget* debugger = nullptr;  // -g
+  std::atomic<int> traced = 0;         // threads under ptrace
+  std::atomic<bool> patched = false;   // a tracer wrote into the program: its code is not for the cache
   std::atomic<bool> dying = false;  // of a signal: the other threads stop (crash/)
 
   std::mutex threads_mutex;

@@ -11,6 +11,7 @@
 #include "linux-user/crash/crash.h"
 #include "linux-user/debug_target.h"
 #include "linux-user/host_x86_64.h"
+#include "linux-user/ptrace/tracee.h"
 
 namespace kiln::user {
 namespace {
@@ -91,6 +92,11 @@ void on_fault(int signal, siginfo_t* info, void* ucontext) {
   const int saved = errno;
   Thread* thread = t_thread;
   if (info->si_code <= 0) {  // sent by a process, not by the processor
+    if (take_trace_signal(thread, info)) {
+      rewind_safe_syscall(ucontext);
+      errno = saved;
+      return;
+    }
     if (info->si_code == SI_QUEUE && info->si_value.sival_ptr == &kKick) {
       if (thread) __atomic_store_n(&thread->cpu->interrupt, 1u, __ATOMIC_RELEASE);
       rewind_safe_syscall(ucontext);
@@ -158,7 +164,8 @@ bool default_is_ours(int signal) {
 void apply_action(int signal, const SignalAction& action) {
   if (signal == SIGSEGV || signal == SIGBUS) return;  // ours for ever
   const u64 kept = action.flags & (SA_RESTART | SA_NOCLDSTOP | SA_NOCLDWAIT);
-  if (action.handler == 0 && default_is_ours(signal)) host_sigaction(signal, address_of(on_async_signal), SA_RESTART | SA_SIGINFO);
+  if (action.handler == 0 && (default_is_ours(signal) || trace_takes(signal)))
+    host_sigaction(signal, address_of(on_async_signal), SA_RESTART | SA_SIGINFO | kept);
   else if (action.handler <= 1) host_sigaction(signal, action.handler, kept);
   else host_sigaction(signal, address_of(on_async_signal), kept | SA_SIGINFO);
 }
@@ -178,7 +185,7 @@ void deliver(Thread& thread, const u8* info, u64 fault_address, u32 fault_flags,
   if (thread.process->debugger) [[unlikely]] {
     const int chosen = thread.process->debugger->signal(thread, signal, info);
     if (chosen == 0) {
-      if (synchronous) return;
+      if (synchronous) return restore_signal_mask(thread);
       thread.has_call_mask = false;
       return set_signal_mask(thread, thread.mask);
     }
@@ -188,6 +195,18 @@ void deliver(Thread& thread, const u8* info, u64 fault_address, u32 fault_flags,
       signal = chosen;
       fault_address = fault_flags = 0;
     }
+  }
+  if (thread.trace) [[unlikely]] {
+    std::memcpy(changed_info, info, sizeof changed_info);
+    const int chosen = trace_signal(thread, changed_info);
+    if (chosen == 0) {
+      if (synchronous) return restore_signal_mask(thread);
+      thread.has_call_mask = false;
+      return set_signal_mask(thread, thread.mask);
+    }
+    if (chosen != signal) fault_address = fault_flags = 0;
+    info = changed_info;
+    signal = chosen;
   }
   SignalAction action;
   {
@@ -210,6 +229,14 @@ void deliver(Thread& thread, const u8* info, u64 fault_address, u32 fault_flags,
   thread.has_call_mask = false;
   if (action.handler == 1) return set_signal_mask(thread, thread.mask);
   if (action.handler == 0) {
+    if (trace_takes(signal) || (thread.trace && signal == SIGSTOP)) {
+      constexpr u64 kIgnored = signal_bit(SIGCHLD) | signal_bit(SIGURG) | signal_bit(SIGWINCH) | signal_bit(SIGCONT);
+      constexpr u64 kStopping = signal_bit(SIGSTOP) | signal_bit(SIGTSTP) | signal_bit(SIGTTIN) | signal_bit(SIGTTOU);
+      if ((kIgnored | kStopping) & signal_bit(signal)) set_signal_mask(thread, thread.mask);
+      if (kStopping & signal_bit(signal)) trace_group_stop(thread, signal);
+      if ((kIgnored | kStopping) & signal_bit(signal)) return;
+      die_by_signal(thread, signal, info);
+    }
     if (signal == SIGSEGV || signal == SIGBUS || default_is_ours(signal)) die_by_signal(thread, signal, info);
     // The disposition changed after the kernel had chosen our handler: the kernel knows the default action.
     set_signal_mask(thread, thread.mask);
@@ -235,6 +262,7 @@ void deliver(Thread& thread, const u8* info, u64 fault_address, u32 fault_flags,
   if (thread.altstack.flags & kSsAutodisarm) thread.altstack = {0, SS_DISABLE, 0};
   u64 mask = base | action.mask;
   if (!(action.flags & SA_NODEFER)) mask |= signal_bit(signal);
+  if (thread.trace) [[unlikely]] trace_handler_entered(thread);
   set_signal_mask(thread, mask);
 }
 
@@ -253,7 +281,8 @@ void init_signals(Process& process, Thread& leader) {
     raw_syscall(SYS_rt_sigaction, static_cast<u64>(signal), 0, reinterpret_cast<u64>(&old), 8);
     process.signals.actions[signal].handler = old.handler == 1 ? 1 : 0;
   }
-  for (int signal : {SIGSEGV, SIGBUS}) host_sigaction(signal, address_of(on_fault), SA_SIGINFO);
+  // SA_RESTART: a kick or a tracer's request is none of the guest's; see rewind_safe_syscall().
+  for (int signal : {SIGSEGV, SIGBUS}) host_sigaction(signal, address_of(on_fault), SA_SIGINFO | SA_RESTART);
   if (wants_core_signals(process)) follow_actions(process);
   host_sigprocmask(mask & ~kNeverBlocked);
 }
@@ -365,10 +394,24 @@ s64 change_action(Thread& thread, int signal, const SignalAction* fresh, SignalA
   return 0;
 }
 
-void follow_actions(Process& process) {
-  std::lock_guard guard(process.signals.mutex);
+void follow_actions(SignalTable& table) {
+  std::lock_guard guard(table.mutex);
   for (int signal = 1; signal <= kSignals; ++signal)
-    if (signal != SIGKILL && signal != SIGSTOP) apply_action(signal, process.signals.actions[signal]);
+    if (signal != SIGKILL && signal != SIGSTOP) apply_action(signal, table.actions[signal]);
+}
+void follow_actions(Process& process) { follow_actions(process.signals); }
+
+void stop_by_signal(Thread& thread, int signal) {
+  if (signal != SIGSTOP) host_sigaction(signal, 0, 0);
+  host_sigprocmask(~kNeverBlocked & ~signal_bit(signal));
+  raw_syscall(SYS_tgkill, static_cast<u64>(raw_syscall(SYS_getpid)), static_cast<u64>(raw_syscall(SYS_gettid)),
+              static_cast<u64>(signal));
+  block_all_signals();
+  {
+    std::lock_guard guard(thread.signals->mutex);
+    if (signal != SIGSTOP) apply_action(signal, thread.signals->actions[signal]);
+  }
+  restore_signal_mask(thread);
 }
 
 void kick_thread(const Thread& thread) {
@@ -388,6 +431,7 @@ void die_by_signal(Thread& thread, int signal, const u8* info) {
     process.log.write("INT: killed by signal " + std::to_string(signal) + "\n" + process.engine->guest().dump(thread.cpu));
   }
   if (process.options.engine.stats && !thread.vfork_child) process.log.write(process.engine->stats_text() + ledger_text());
+  trace_pass(thread, signal);
   host_sigaction(signal, 0, 0);
   host_sigprocmask(~signal_bit(signal));
   raw_syscall(SYS_tgkill, static_cast<u64>(raw_syscall(SYS_getpid)), static_cast<u64>(raw_syscall(SYS_gettid)),

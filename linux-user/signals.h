@@ -32,8 +32,12 @@ void raise_info(Thread& thread, const u8* info);
 /// rt_sigaction. Null pointers as the syscall allows.
 s64 change_action(Thread& thread, int signal, const SignalAction* fresh, SignalAction* old);
 
+/// Stops the process as `signal` (SIGSTOP, SIGTSTP, …) does by default; returns when it goes on.
+void stop_by_signal(Thread& thread, int signal);
+
 /// Brings all host dispositions in line again (a debugger came or went, core files are wanted).
 void follow_actions(Process& process);
+void follow_actions(SignalTable& table);
 /// Makes the thread leave generated code and blocking syscalls (with EINTR), without a signal of the guest's.
 void kick_thread(const Thread& thread);
 

@@ -12,6 +12,7 @@
 #include "linux-user/code_cache.h"
 #include "linux-user/debug_target.h"
 #include "linux-user/elf_loader.h"
+#include "linux-user/ptrace/tracee.h"
 #include "linux-user/syscalls/seccomp.h"
 #include "linux-user/syscalls/syscall.h"
 
@@ -124,7 +125,8 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
       return r;
     char head[256] = {};
     // Filters would be lost on the way through the kernel.
-    if (seccomp_mode(thread) == 0 && leave_to_kernel(process, st)) {
+    const bool traced = thread.trace || thread.trace_me_due;
+    if (seccomp_mode(thread) == 0 && !traced && leave_to_kernel(process, st)) {
       if (process.engine) save_translated_code(process);
       const s64 r = host_exec_limited(thread, path, args, env);
       if (r != -ENOEXEC) return r;
@@ -162,6 +164,10 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
                        guest_view(process, path) == path;
     if (!abi || hosts) {
       if (id && id->machine != kHostElfMachine) return -ENOEXEC;
+      if (traced) {
+        say_once(process, "unimplemented: a program of the host under a guest's ptrace (" + path + ")");
+        return -EACCES;
+      }
       if (seccomp_mode(thread) != 0) {
         say_once(process, "unimplemented: a program of the host under a guest's seccomp filters (" + path + ")");
         return -EACCES;
@@ -187,6 +193,8 @@ s64 do_execve(Thread& thread, const std::string& guest_path, std::vector<std::st
     const bool debugged = process.debugger && !thread.vfork_child;
     if (debugged)
       if (const std::string session = process.debugger->hand_over(); !session.empty()) kiln.push_back(session);
+    if (traced)
+      if (const std::string trace = trace_option(thread); !trace.empty()) kiln.push_back(trace);
     kiln.push_back("-0");
     kiln.push_back(args.empty() ? std::string() : args[0]);
     kiln.push_back("--");

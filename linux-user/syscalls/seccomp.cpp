@@ -22,6 +22,11 @@ struct SeccompFilter {
   const SeccompFilter* previous = nullptr;
 };
 
+u32 audit_arch(const GuestAbi& abi) {
+  constexpr u32 k64Bit = 0x80000000, kLittleEndian = 0x40000000;
+  return abi.elf_machine | (abi.guest->pointer_bits == 64 ? k64Bit : 0) | (abi.guest->big_endian ? 0 : kLittleEndian);
+}
+
 namespace {
 
 // Filters are never freed: one thread may still run what another has just added to.
@@ -177,12 +182,6 @@ u32 run(const std::vector<sock_filter>& p, const Data& data) {
       default: (BPF_MISCOP(i.code) == BPF_TAX ? x : a) = BPF_MISCOP(i.code) == BPF_TAX ? a : x; break;
     }
   }
-}
-
-/// AUDIT_ARCH_*: the ELF machine, its class and its byte order.
-u32 audit_arch(const GuestAbi& abi) {
-  constexpr u32 k64Bit = 0x80000000, kLittleEndian = 0x40000000;
-  return abi.elf_machine | (abi.guest->pointer_bits == 64 ? k64Bit : 0) | (abi.guest->big_endian ? 0 : kLittleEndian);
 }
 
 [[noreturn]] void kill_thread(Thread& thread) {

@@ -83,6 +83,9 @@ bool has_capability(unsigned capability);
 /// True for 0, ourselves and every other process that Kiln runs: addresses in it are guest addresses, at the same base as ours.
 bool is_kiln_process(int pid);
 
+/// AUDIT_ARCH_*: the ELF machine, its class and its byte order.
+u32 audit_arch(const GuestAbi& abi);
+
 /// {soft, hard} of a limit that is the guest's own and not Kiln's, or null.
 u64* guest_limit(Process& process, u64 resource);
 s64 set_guest_limit(Process& process, u64 resource, const u64 (&value)[2]);

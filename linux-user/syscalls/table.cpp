@@ -8,6 +8,7 @@
 
 #include "linux-user/crash/crash.h"
 #include "linux-user/debug_target.h"
+#include "linux-user/ptrace/tracee.h"
 #include "linux-user/syscalls/seccomp.h"
 #include "linux-user/syscalls/syscall.h"
 
@@ -107,6 +108,18 @@ s64 pass_by_letters(Call& call, long number, const char* letters) {
   return safe_syscall(number, const_cast<const u32*>(&call.thread.signal_pending), values);
 }
 
+namespace {
+/// Did a signal with a handler of the guest's end the call, or only one that is a tracer's business?
+bool interrupted_for_handler(const Thread& thread) {
+  if (thread.signal_pending == 0) return false;
+  if ((thread.signal_pending & kPendingQueued) == 0) return true;
+  int signal;
+  std::memcpy(&signal, thread.pending_info, sizeof signal);
+  std::lock_guard guard(thread.signals->mutex);
+  return thread.signals->actions[signal].handler > 1;
+}
+}  // namespace
+
 void handle_syscall(Thread& thread) {
   Process& process = *thread.process;
   const GuestAbi* way = process.abi->syscall_abi ? process.abi->syscall_abi(thread.cpu) : process.abi;
@@ -115,9 +128,10 @@ void handle_syscall(Thread& thread) {
     return raise_fault(thread, SIGSEGV, SI_KERNEL, 0);
   }
   const GuestAbi& abi = *way;
-  const u64 number = abi.syscall_number(thread.cpu);
-  const SyscallRow* row = abi.syscall(number);
+  u64 number = abi.syscall_number(thread.cpu);
   s64 result;
+  const bool skipped = thread.trace && !trace_syscall_entry(thread, abi, number, result);
+  const SyscallRow* row = abi.syscall(number);
   if (process.debugger) [[unlikely]] {
     switch (process.debugger->enter_syscall(thread, row ? row->name : nullptr, number, result)) {
       case DebugTarget::Syscall::Make: break;
@@ -128,14 +142,16 @@ void handle_syscall(Thread& thread) {
     }
   }
   SeccompVerdict verdict = SeccompVerdict::Go;
-  if (__atomic_load_n(&thread.seccomp, __ATOMIC_RELAXED)) [[unlikely]] {
+  if (skipped) [[unlikely]] {
+    verdict = SeccompVerdict::Result;
+  } else if (__atomic_load_n(&thread.seccomp, __ATOMIC_RELAXED)) [[unlikely]] {
     verdict = check_seccomp(thread, abi, number, result);
     if (verdict == SeccompVerdict::Signalled) return;
   }
   if (verdict == SeccompVerdict::Result) {
     if (process.options.strace)
       process.log.write(std::to_string(thread.tid) + " " + (row ? row->name : "syscall_" + std::to_string(number)) +
-                        "() = " + std::to_string(result) + " (seccomp)\n");
+                        "() = " + std::to_string(result) + " (not made)\n");
   } else if (!row || !row->function) {
     say_once(process,
              "unimplemented syscall " + std::to_string(number) + (row ? std::string(" (") + row->name + ")" : std::string()));
@@ -158,12 +174,17 @@ void handle_syscall(Thread& thread) {
       result = row->function(call);
     }
   }
+  if (result == -EINTR && (thread.trace_requests || thread.trace)) [[unlikely]]
+    if (!interrupted_for_handler(thread)) result = kRestartSyscall;
   // A temporary mask counts for the signal that interrupted the call, not for one that came before or after.
   if (result != -EINTR) thread.has_call_mask = false;
   if (process.debugger && !process.debugger->leave_syscall(thread, result)) return;
+  if (result != kNoResult && result != kRestartSyscall) {
+    thread.cpu->pc += abi.syscall_insn_bytes;
+    abi.set_syscall_result(thread.cpu, result);
+  }
+  if (thread.trace) [[unlikely]] trace_syscall_exit(thread, abi, number, result);
   if (result == kNoResult || result == kRestartSyscall) return;
-  thread.cpu->pc += abi.syscall_insn_bytes;
-  abi.set_syscall_result(thread.cpu, result);
   if (process.debugger) process.debugger->syscall_done(thread);
 }
 

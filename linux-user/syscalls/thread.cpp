@@ -2,12 +2,15 @@
 #include <linux/futex.h>
 #include <linux/sched.h>
 #include <pthread.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cstring>
 
 #include "linux-user/debug_target.h"
+#include "linux-user/ptrace/tracee.h"
+#include "linux-user/ptrace/tracer.h"
 #include "linux-user/syscalls/syscall.h"
 
 namespace kiln::user {
@@ -18,6 +21,7 @@ constexpr u64 kThreadFlags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND |
 /// The new thread waits for `go`: its creator has things to write down first.
 struct ThreadStart {
   Thread* thread;
+  const Thread* parent;
   u32 state = 0;  // 0: created, 1: tid is known
 };
 
@@ -38,6 +42,7 @@ void* thread_main(void* argument) {
   set_current_thread(&thread);
   set_guest_base(thread.process->memory.base());
   if (thread.process->debugger) thread.process->debugger->thread_started(thread);
+  if (start->parent->trace) trace_child(*start->parent, thread, PTRACE_EVENT_CLONE, true);
   set_and_wake(start->state, 1);
   wait_until(start->state, 2);
   delete start;
@@ -75,7 +80,7 @@ s64 clone_thread(Thread& parent, const CloneArgs& args) {
   thread->seccomp = parent.seccomp;
   if (args.flags & CLONE_CHILD_CLEARTID) thread->clear_child_tid = args.child_tid;
 
-  auto* start = new ThreadStart{thread};
+  auto* start = new ThreadStart{thread, &parent};
   pthread_attr_t attributes;
   pthread_attr_init(&attributes);
   pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -86,6 +91,7 @@ s64 clone_thread(Thread& parent, const CloneArgs& args) {
     thread->before_run = std::atomic_ref(parent.before_run).load();
   }
   pthread_t handle;
+  trace_clone_begins(parent);
   const int error = pthread_create(&handle, &attributes, thread_main, start);
   pthread_attr_destroy(&attributes);
   if (error) {
@@ -96,10 +102,12 @@ s64 clone_thread(Thread& parent, const CloneArgs& args) {
     process.engine->destroy_cpu(cpu);
     delete thread;
     delete start;
+    trace_clone_done(parent);
     restore_signal_mask(parent);
     return -error;
   }
   wait_until(start->state, 1);
+  trace_clone_done(parent);
   const s32 tid = thread->tid;
   if (args.flags & CLONE_PARENT_SETTID) process.memory.write(args.parent_tid, tid);
   if (args.flags & CLONE_CHILD_SETTID) process.memory.write(args.child_tid, tid);
@@ -147,6 +155,7 @@ s64 clone_process(Thread& thread, const CloneArgs& args) {
   process.engine->before_fork();
   process.memory.lock();
   s64 pid;
+  trace_clone_begins(thread);
   const u64 extra = args.flags & (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |
                                   CLONE_NEWNET | CLONE_IO | CLONE_PARENT | CLONE_FS | CLONE_FILES);
   if (extra == 0 && args.exit_signal == SIGCHLD) {
@@ -167,6 +176,11 @@ s64 clone_process(Thread& thread, const CloneArgs& args) {
       thread.vfork_child = false;
     }
     become_only_thread(thread);
+    forget_tracees();
+    if (thread.trace || process.traced) {
+      trace_child(thread, thread, args.exit_signal == SIGCHLD ? PTRACE_EVENT_FORK : PTRACE_EVENT_CLONE, false);
+      follow_actions(process);
+    }
     if (process.debugger) {  // gdb stays with the parent
       process.debugger->forget_after_fork();
       process.debugger = nullptr;
@@ -182,6 +196,7 @@ s64 clone_process(Thread& thread, const CloneArgs& args) {
   process.engine->after_fork_parent();
   process.threads_mutex.unlock();
   process.signals.mutex.unlock();
+  trace_clone_done(thread);
   tell_parent(thread, args, pid);
   restore_signal_mask(thread);
   return pid;
@@ -200,6 +215,10 @@ void vfork_main(void* argument) {
   thread.cpu->pc += thread.process->abi->syscall_insn_bytes;
   thread.process->abi->set_syscall_result(thread.cpu, 0);
   start_child(thread, *start->args);
+  if (thread.trace || thread.process->traced) {
+    trace_child(thread, thread, PTRACE_EVENT_VFORK, true);
+    follow_actions(*thread.signals);
+  }
   restore_signal_mask(thread);
   run_thread(thread);
 }
@@ -221,9 +240,12 @@ s64 clone_vfork(Thread& thread, const CloneArgs& args) {
   thread.signals = table.get();
   thread.vfork_child = true;
   VforkStart start{&thread, &args};
+  trace_clone_begins(thread);
   const s64 pid = vfork_call(vfork_main, &start, CLONE_VM | CLONE_VFORK | static_cast<u64>(args.exit_signal));
   std::memcpy(static_cast<void*>(thread.cpu), saved_cpu.get(), size);
+  trace_vfork_over(thread, saved_thread);
   thread = saved_thread;
+  trace_clone_done(thread);
   tell_parent(thread, args, pid);
   restore_signal_mask(thread);
   return pid;
