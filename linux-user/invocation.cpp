@@ -78,6 +78,14 @@ void show_program(const ShownProgram& program) {
   map.env_start = program.env_start;
   map.env_end = program.env_end;
   map.exe_fd = static_cast<u32>(-1);
+  // The kernel shows it up to a word pair whose first 8 bytes are zero, as the end of a 32-bit guest's is, too.
+  std::vector<u8> auxv = program.auxv;
+  auxv.resize(align_up(auxv.size(), 16) + 16);
+  map.auxv = reinterpret_cast<decltype(map.auxv)>(auxv.data());
+  map.auxv_size = static_cast<u32>(auxv.size());
+  if (prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0) == 0) return;
+  map.auxv = nullptr;
+  map.auxv_size = 0;
   prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0);
 }
 

@@ -28,9 +28,10 @@ void binfmt_arguments(const Invocation& invocation, int argc, char** argv, Optio
 /// Where the guest program's code, arguments and environment lie, as host addresses.
 struct ShownProgram {
   u64 code_start, code_end, arg_start, arg_end, env_start, env_end;
+  std::vector<u8> auxv;  // the guest's
 };
 /// Makes the kernel show them as this process's: /proc/PID/cmdline and environ (ps, pgrep -f, programs that write a title over
-/// their arguments), and stat's start of code, by which program_of() of another Kiln finds the program. Without effect where
+/// their arguments), auxv (a debugger in another Kiln), and stat's start of code, by which program_of() of another Kiln finds the program. Without effect where
 /// the kernel cannot do it.
 void show_program(const ShownProgram& program);
 

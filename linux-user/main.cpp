@@ -187,7 +187,8 @@ int run(int argc, char** argv) {
                 .arg_start = host(image.arg_start),
                 .arg_end = host(image.arg_end),
                 .env_start = host(image.env_start),
-                .env_end = host(image.env_end)});
+                .env_end = host(image.env_end),
+                .auxv = image.auxv});
   // As Linux does: what was executed, be it a script.
   prctl(PR_SET_NAME, basename(options.execfn.value_or(program).c_str()));
   process.memory.set_limits(process.space_limit[0], process.data_limit[0]);

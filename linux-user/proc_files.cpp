@@ -16,6 +16,7 @@
 
 #include "linux-user/path.h"
 #include "linux-user/syscalls/seccomp.h"
+#include "linux-user/syscalls/syscall.h"
 
 namespace kiln::user {
 namespace {
@@ -252,6 +253,13 @@ int show_guest(Process& process, int fd, int flags) {
   const std::string path(target), own = "/" + std::to_string(getpid()) + "/";
   const std::size_t at = path.find(own);
   int shown = -1;
+  if (at == std::string::npos && path.ends_with("/mem")) {  // a debugger's: it has PTRACE_PEEKDATA, whose addresses are the guest's
+    const std::size_t number = path.find_first_of("0123456789");
+    if (number == std::string::npos || !is_kiln_process(std::atoi(path.c_str() + number))) return fd;
+    say_once(process, "unimplemented file /proc/PID/mem");
+    close(fd);
+    return -EACCES;
+  }
   if (at == std::string::npos || !open_proc_file(process, "/proc" + path.substr(at), flags, shown)) return fd;
   if (shown < 0) {
     close(fd);

@@ -58,8 +58,8 @@ void take_a64(arm::A64State& s, u32 type, const u8* data, s64& number) {
 }
 
 void take_x86_64(X86State& s, const u8* data, s64& number) {
-  for (const x86::Gpr r : {x86::R15, x86::R14, x86::R13, x86::R12, x86::RBP, x86::RBX, x86::R11, x86::R10, x86::R9, x86::R8, x86::RAX,
-                           x86::RCX, x86::RDX, x86::RSI, x86::RDI})
+  for (const x86::Gpr r : {x86::R15, x86::R14, x86::R13, x86::R12, x86::RBP, x86::RBX, x86::R11, x86::R10, x86::R9, x86::R8,
+                           x86::RAX, x86::RCX, x86::RDX, x86::RSI, x86::RDI})
     s.r[r] = get<u64>(data);
   number = static_cast<s32>(get<u64>(data));  // Linux takes 32 bits of it
   s.pc = get<u64>(data);

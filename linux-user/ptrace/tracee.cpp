@@ -137,7 +137,8 @@ int wait_for_answer(Thread& thread, TraceStop kind, u32 status) {
   info.si_pid = static_cast<pid_t>(own_pid());
   info.si_value.sival_ptr = &box;
   for (unsigned tries = 0;; ++tries) {
-    raw_syscall(SYS_rt_tgsigqueueinfo, static_cast<u64>(own_pid()), static_cast<u64>(own_tid()), SIGBUS, reinterpret_cast<u64>(&info));
+    raw_syscall(SYS_rt_tgsigqueueinfo, static_cast<u64>(own_pid()), static_cast<u64>(own_tid()), SIGBUS,
+                reinterpret_cast<u64>(&info));
     if (__atomic_load_n(&box.answered, __ATOMIC_ACQUIRE)) break;
     // Another SIGBUS of ours was on its way, or nobody is there any more.
     if (tries > 0 && (tries > 100 || !has_tracer())) break;
@@ -291,9 +292,7 @@ ExitKind trace_run(Thread& thread) {
 // --- syscalls -----------------------------------------------------------------------------------------------------------
 
 namespace {
-u32 syscall_status(const TraceBox& box) {
-  return stopped((box.options & PTRACE_O_TRACESYSGOOD) ? SIGTRAP | 0x80 : SIGTRAP);
-}
+u32 syscall_status(const TraceBox& box) { return stopped((box.options & PTRACE_O_TRACESYSGOOD) ? SIGTRAP | 0x80 : SIGTRAP); }
 void syscall_info(TraceBox& box) {
   const int code = (box.options & PTRACE_O_TRACESYSGOOD) ? SIGTRAP | 0x80 : SIGTRAP;
   make_info(box.info, SIGTRAP, code, 0);
@@ -313,7 +312,8 @@ bool trace_syscall_entry(Thread& thread, const GuestAbi& abi, u64& number, s64& 
   thread.trace->exec_number = static_cast<s64>(number);
   box.audit_arch = audit_arch(abi);
   box.number = number;
-  for (unsigned n = 0; n < 6; ++n) box.arguments[n] = abi.syscall_arg(cpu, n) & (abi.guest->pointer_bits == 32 ? 0xffffffff : ~u64{0});
+  for (unsigned n = 0; n < 6; ++n)
+    box.arguments[n] = abi.syscall_arg(cpu, n) & (abi.guest->pointer_bits == 32 ? 0xffffffff : ~u64{0});
   cpu->pc += abi.syscall_insn_bytes;
   const u64 rax = x86 != nullptr ? x86->r[x86::RAX] : 0;
   if (x86 != nullptr) x86->r[x86::RAX] = static_cast<u64>(-s64{ENOSYS}) & (x86->mode & 1 ? 0xffffffff : ~u64{0});

@@ -3,12 +3,13 @@
 #include <csignal>
 #include <string>
 
-#include "linux-user/ptrace/trace_box.h"
 #include "linux-user/process.h"
+#include "linux-user/ptrace/trace_box.h"
 
 namespace kiln::user {
 
-/// PTRACE_TRACEME. A vfork() child's is made when it executes a program: before that, its tracer sleeps and could pass nothing on.
+/// PTRACE_TRACEME. A vfork() child's is made when it executes a program: before that, its tracer sleeps and could pass nothing
+/// on.
 s64 trace_me(Thread& thread);
 
 /// In the handler of SIGSEGV and SIGBUS: is the signal one of trace_box.h's? Then it is noted.

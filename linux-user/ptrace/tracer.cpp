@@ -29,11 +29,11 @@ constexpr u32 kHostOptions = PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O
 constexpr u32 kKnownOptions = kHostOptions | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC;
 
 struct Tracee {
-  u64 box = 0;            // address in the tracee; 0: not known (yet)
-  bool in_stop = false;   // stopped where the guest knows of it
-  bool box_stop = false;  // by its box; else a stop of the host's that is the guest's too
-  bool held = false;      // new, until its parent's event says what it is
-  bool known = false;     // its first stop has been
+  u64 box = 0;                              // address in the tracee; 0: not known (yet)
+  bool in_stop = false;                     // stopped where the guest knows of it
+  bool box_stop = false;                    // by its box; else a stop of the host's that is the guest's too
+  bool held = false;                        // new, until its parent's event says what it is
+  bool known = false;                       // its first stop has been
   bool expected = false, internal = false;  // its parent's event has been
   bool host_options_set = false;
   bool interrupt_due = false;  // asked for before the thread knew that it is traced
@@ -260,10 +260,12 @@ void pass_internal_stops(int except) {
   for (const int tid : waiting) {
     siginfo_t info{};
     constexpr u64 kPeek = WSTOPPED | WNOHANG | WNOWAIT | __WALL;
-    if (raw_syscall(SYS_waitid, P_PID, static_cast<u64>(tid), reinterpret_cast<u64>(&info), kPeek) != 0 || info.si_pid != tid) continue;
+    if (raw_syscall(SYS_waitid, P_PID, static_cast<u64>(tid), reinterpret_cast<u64>(&info), kPeek) != 0 || info.si_pid != tid)
+      continue;
     u32 status = static_cast<u32>(info.si_status) << 8 | 0x7f;
     if (judge_locked(tid, status) == TraceVerdict::Tell)
-      if (const auto found = tracees().list.find(tid); found != tracees().list.end()) found->second.in_stop = false;  // not told yet
+      if (const auto found = tracees().list.find(tid); found != tracees().list.end())
+        found->second.in_stop = false;  // not told yet
   }
 }
 

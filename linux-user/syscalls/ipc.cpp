@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 
+#include "linux-user/ptrace/tracer.h"
 #include "linux-user/syscalls/syscall.h"
 
 namespace kiln::user {
@@ -48,7 +49,10 @@ s64 process_vm(Call& c, long number) {
   const int pid = c.i(0);
   const bool ourselves = pid == 0 || pid == static_cast<int>(raw_syscall(SYS_getpid));
   if (const int r = read_remote_iovec(c, c.a[3], c.a[4], remote, is_kiln_process(pid), !reads && ourselves); r < 0) return r;
-  return c.host(number, c.a[0], local.data(), local.size(), remote.data(), remote.size(), c.a[5]);
+  const s64 r = c.host(number, c.a[0], local.data(), local.size(), remote.data(), remote.size(), c.a[5]);
+  if (!reads && !ourselves && r > 0)
+    for (const iovec& part : remote) note_tracee_write(pid, reinterpret_cast<u64>(part.iov_base) - c.memory.base(), part.iov_len);
+  return r;
 }
 
 /// The process behind a pidfd, or -1.

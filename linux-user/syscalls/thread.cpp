@@ -42,7 +42,11 @@ void* thread_main(void* argument) {
   set_current_thread(&thread);
   set_guest_base(thread.process->memory.base());
   if (thread.process->debugger) thread.process->debugger->thread_started(thread);
-  if (start->parent->trace) trace_child(*start->parent, thread, PTRACE_EVENT_CLONE, true);
+  if (start->parent->trace) {
+    trace_child(*start->parent, thread, PTRACE_EVENT_CLONE, true);
+    // Before waiting for the parent, whose tracer may want to see this stop first.
+    if (thread.trace_requests) serve_trace_requests(thread);
+  }
   set_and_wake(start->state, 1);
   wait_until(start->state, 2);
   delete start;

@@ -391,6 +391,7 @@ static void refusals(void) {
 
 int main(int argc, char** argv) {
   if (argc > 1 && !strcmp(argv[1], "exit")) return 44;
+  if (argc > 1 && !strcmp(argv[1], "debug")) return triple(5) + 29;  // for ../tracers
   shared = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (argc > 1) puts(argv[1]);
   struct {
