@@ -132,6 +132,30 @@ void Virt::add_gic() {
   }
 }
 
+/// The devices of the command line in order, then empty slots.
+Result<void> Virt::add_virtio(const BoardOptions& options) {
+  VirtioFactory factory(services_, options.back_ends);
+  for (const DeviceOption& option : options.devices) {
+    const VirtioFactory::Model model = VirtioFactory::split(option.model);
+    if (!VirtioFactory::knows(model.kind)) return Error{"-device " + option.model + ": there is no such device for the virt board"};
+    if (model.transport == "pci") return Error{"-device " + option.model + ": PCI is not implemented yet; use " + model.kind + "-device"};
+    if (virtio_devices_.size() == kVirtioSlots) return Error{"-device " + option.model + ": all virtio slots are taken"};
+    auto device = factory.make(option);
+    if (!device) return Error{device.error()};
+    virtio_devices_.push_back(std::move(*device));
+    virtio_names_.push_back(model.kind);
+  }
+  for (unsigned i = 0; i < kVirtioSlots; ++i) {
+    VirtioDevice* device = i < virtio_devices_.size() ? virtio_devices_[i].get() : nullptr;
+    virtio_slots_.push_back(std::make_unique<VirtioMmio>(spi(kVirtioSpi + i), device));
+    std::string name = "virtio-mmio." + std::to_string(i);
+    if (device != nullptr) name += " (" + virtio_names_[i] + ")";
+    services_.bus.map_mmio(kVirtio.base + i * kVirtio.size, kVirtio.size, *virtio_slots_[i], name);
+    add(std::move(name), *virtio_slots_[i]);
+  }
+  return {};
+}
+
 Result<void> Virt::build(const BoardOptions& options) {
   if (const auto version = option(options); !version) return Error{version.error()};
   MemoryBus& bus = services_.bus;
@@ -152,8 +176,7 @@ Result<void> Virt::build(const BoardOptions& options) {
   key_release_ = services_.clock.create_timer([this] { gpio_->set_input(kPowerKey, false); });
 
   if (options.serial.size() > 1) return Error{"-serial: the virt board has one serial line"};
-  if (!options.devices.empty())
-    return Error{"-device " + options.devices[0].model + ": the virt board has no place for it yet"};
+  if (const auto added = add_virtio(options); !added) return added;
   return load(options);
 }
 
