@@ -43,6 +43,12 @@ struct DeviceOption {
   std::map<std::string, std::string> properties;
 };
 
+/// `-drive if=pflash` or -bios: content of a flash bank.
+struct FlashOption {
+  std::string file;
+  bool read_only = true;  // else what the guest programs is written to the file
+};
+
 /// Back-ends by id, owned by the caller, alive as long as the board.
 struct BackEnds {
   std::map<std::string, BlockBackend*> drives;
@@ -58,7 +64,7 @@ struct BoardOptions {
   std::string kernel, initrd, append, dtb, bios;  // file names, "" if not given; append is text
   std::string dump_dtb;                           // -M dumpdtb=FILE
   std::vector<CharBackend*> serial;               // -serial, in order; nullptr: none
-  std::vector<BlockBackend*> flash;               // -drive if=pflash, in order
+  std::vector<FlashOption> flash;                 // -drive if=pflash, in order; an empty file name: an empty bank
   std::vector<DeviceOption> devices;
   BackEnds back_ends;
 };

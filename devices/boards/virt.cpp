@@ -10,6 +10,8 @@
 #include "devices/boards/virt_map.h"
 #include "devices/boards/virt_tree.h"
 #include "devices/boards/virtio_factory.h"
+#include "devices/firmware/fw_cfg.h"
+#include "devices/flash/flash_file.h"
 #include "devices/gpio/pl061.h"
 #include "devices/intc/gicv2.h"
 #include "devices/intc/gicv3.h"
@@ -43,7 +45,9 @@ class Virt final : public Board {
 
  private:
   Result<unsigned> option(const BoardOptions& options);
+  Result<void> add_flash(const BoardOptions& options);
   Result<void> load(const BoardOptions& options);
+  void offer_to_firmware(std::vector<u8> kernel, std::vector<u8> initrd, const std::string& append);
   Result<void> add_virtio(const BoardOptions& options);
   void add_gic();
   IrqLine& spi(unsigned index) { return gicv2_ != nullptr ? gicv2_->spi(index) : gicv3_->spi(index); }
@@ -63,6 +67,8 @@ class Virt final : public Board {
   std::unique_ptr<Pl011> uart_;
   std::unique_ptr<Pl031> rtc_;
   std::unique_ptr<Pl061> gpio_;
+  std::unique_ptr<FwCfg> fw_cfg_;
+  std::unique_ptr<Pflash> flash_[2];
   std::unique_ptr<Timer> key_release_;
   std::vector<std::unique_ptr<VirtioDevice>> virtio_devices_;
   std::vector<std::string> virtio_names_;
@@ -175,18 +181,63 @@ Result<void> Virt::build(const BoardOptions& options) {
   add("pl061", *gpio_);
   key_release_ = services_.clock.create_timer([this] { gpio_->set_input(kPowerKey, false); });
 
+  fw_cfg_ = std::make_unique<FwCfg>(services_.dma);
+  fw_cfg_->add_number(FwCfg::kCpus, services_.cpus.size(), 2);
+  bus.map_mmio(kFwCfg.base, kFwCfg.size, *fw_cfg_, "fw-cfg");
+  add("fw-cfg", *fw_cfg_);
+  tree_options_.fw_cfg = tree_options_.flash = true;
+  if (auto added = add_flash(options); !added) return added;
+
   if (options.serial.size() > 1) return Error{"-serial: the virt board has one serial line"};
   if (const auto added = add_virtio(options); !added) return added;
   return load(options);
 }
 
+Result<void> Virt::add_flash(const BoardOptions& options) {
+  std::vector<FlashOption> banks = options.flash;
+  if (!options.bios.empty()) {
+    if (!banks.empty()) return Error{"-bios and -drive if=pflash exclude each other"};
+    banks.push_back({options.bios, true});
+  }
+  if (banks.size() > 2) return Error{"-drive if=pflash: the virt board has two flash banks"};
+  banks.resize(2);
+  for (unsigned i = 0; i < 2; ++i) {
+    const Range range = i == 0 ? kFlash0 : kFlash1;
+    FlashFile file;
+    if (!banks[i].file.empty()) {
+      auto opened = open_flash_file(banks[i].file, banks[i].read_only, range.size);
+      if (!opened) return Error{opened.error()};
+      file = std::move(*opened);
+    }
+    // A bank without a file can be written, and forgets.
+    const bool writable = banks[i].file.empty() || !banks[i].read_only;
+    const std::string name = "flash" + std::to_string(i);
+    flash_[i] =
+        std::make_unique<Pflash>(services_.bus, name, range.base, range.size, file.content, writable, std::move(file.save));
+    add(name, *flash_[i]);
+  }
+  return {};
+}
+
+void Virt::offer_to_firmware(std::vector<u8> kernel, std::vector<u8> initrd, const std::string& append) {
+  std::vector<u8> command_line(append.begin(), append.end());
+  command_line.push_back(0);
+  fw_cfg_->add_number(FwCfg::kKernelSize, kernel.size(), 4);
+  fw_cfg_->add_number(FwCfg::kInitrdSize, initrd.size(), 4);
+  fw_cfg_->add_number(FwCfg::kCommandLineSize, command_line.size(), 4);
+  fw_cfg_->add(FwCfg::kKernelData, std::move(kernel));
+  fw_cfg_->add(FwCfg::kInitrdData, std::move(initrd));
+  fw_cfg_->add(FwCfg::kCommandLineData, std::move(command_line));
+}
+
 /// Reads the files and works out where everything goes; reset() copies it.
 Result<void> Virt::load(const BoardOptions& options) {
-  if (!options.bios.empty() || !options.flash.empty()) return Error{"-bios and flash are not supported yet by the virt board"};
   if (options.kernel.empty() && !options.initrd.empty()) return Error{"-initrd needs -kernel"};
   if (options.kernel.empty() && !options.append.empty()) return Error{"-append needs -kernel"};
 
-  if (options.kernel.empty() && options.dump_dtb.empty()) return Error{"nothing to run: give -kernel FILE"};
+  const bool firmware = !options.bios.empty() || (!options.flash.empty() && !options.flash[0].file.empty());
+  if (options.kernel.empty() && !firmware && options.dump_dtb.empty())
+    return Error{"nothing to run: give -kernel FILE or -bios FILE"};
 
   std::vector<u8> tree = make_virt_tree(tree_options_);
   if (!options.dtb.empty()) {
@@ -199,9 +250,13 @@ Result<void> Virt::load(const BoardOptions& options) {
   if (!options.kernel.empty()) {
     auto file = read_whole_file(options.kernel, kLargestFile);
     if (!file) return Error{"-kernel: " + file.error()};
-    auto parsed = parse_arm64_image(std::move(*file), options.kernel);
-    if (!parsed) return Error{"-kernel: " + parsed.error()};
-    image = std::move(*parsed);
+    if (firmware) {
+      image.bytes = std::move(*file);
+    } else {
+      auto parsed = parse_arm64_image(std::move(*file), options.kernel);
+      if (!parsed) return Error{"-kernel: " + parsed.error()};
+      image = std::move(*parsed);
+    }
     if (!options.initrd.empty()) {
       auto initrd_file = read_whole_file(options.initrd, kLargestFile);
       if (!initrd_file) return Error{"-initrd: " + initrd_file.error()};
@@ -213,7 +268,11 @@ Result<void> Virt::load(const BoardOptions& options) {
   chosen.memory_base = kRamBase;
   chosen.memory_bytes = options.ram_bytes;
   Arm64Layout layout{kRamBase, kRamBase, kRamBase};
-  if (!options.kernel.empty()) {
+  if (firmware) {
+    // It finds the tree at the start of memory, and kernel and initrd in fw_cfg.
+    if (!options.kernel.empty()) offer_to_firmware(std::move(image.bytes), std::move(initrd), options.append);
+    chosen.bootargs.clear();
+  } else if (!options.kernel.empty()) {
     // The tree's size changes little by what is put into it.
     auto laid_out =
         lay_out_arm64(image, initrd.size(), tree.size() + options.append.size() + 4096, kRamBase, options.ram_bytes);
@@ -231,13 +290,12 @@ Result<void> Virt::load(const BoardOptions& options) {
     file.write(reinterpret_cast<const char*>(finished->data()), static_cast<std::streamsize>(finished->size()));
     if (!file.flush()) return Error{"-M dumpdtb: cannot write " + options.dump_dtb};
   }
-  if (!options.kernel.empty()) {
+  if (!options.kernel.empty() && !firmware) {
     start_.entry = layout.kernel;
     start_.arguments[0] = layout.device_tree;
     loaded_.push_back({layout.kernel, std::move(image.bytes)});
     if (!initrd.empty()) loaded_.push_back({layout.initrd, std::move(initrd)});
   }
-  // Firmware looks for the tree at the start of memory.
   loaded_.push_back({layout.device_tree, std::move(*finished)});
   return {};
 }
