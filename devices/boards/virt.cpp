@@ -185,8 +185,11 @@ Result<void> Virt::build(const BoardOptions& options) {
   fw_cfg_->add_number(FwCfg::kCpus, services_.cpus.size(), 2);
   bus.map_mmio(kFwCfg.base, kFwCfg.size, *fw_cfg_, "fw-cfg");
   add("fw-cfg", *fw_cfg_);
-  tree_options_.fw_cfg = tree_options_.flash = true;
-  if (auto added = add_flash(options); !added) return added;
+  tree_options_.fw_cfg = true;
+  // Without firmware nobody needs the flash, and its 128 MiB would have to be filled.
+  tree_options_.flash = !options.bios.empty() || !options.flash.empty();
+  if (tree_options_.flash)
+    if (auto added = add_flash(options); !added) return added;
 
   if (options.serial.size() > 1) return Error{"-serial: the virt board has one serial line"};
   if (const auto added = add_virtio(options); !added) return added;

@@ -109,6 +109,23 @@ TEST_F(VirtTest, StateSurvives) {
   }
 }
 
+TEST_F(VirtTest, FirmwareInFlash) {
+  options.bios = file("firmware", {0x11, 0x22, 0x33, 0x44});
+  options.kernel = file("kernel", {1, 2, 3});  // firmware knows what it can start
+  options.append = "quiet";
+  auto board = make_virt(services(), options);
+  ASSERT_TRUE(board) << board.error();
+  EXPECT_EQ((*board)->reset().entry, 0u);
+  EXPECT_EQ(bus.load(0), 0x44332211u);
+  EXPECT_EQ(bus.load(0x04000000), 0xffffffffu);
+  EXPECT_EQ(fdt_check_header(dma.at(0x40000000)), 0);
+  EXPECT_GE(fdt_path_offset(dma.at(0x40000000), "/flash@0"), 0);
+  bus.store(0x09020008, 0x0800, 2);  // FW_CFG_KERNEL_SIZE
+  EXPECT_EQ(bus.load(0x09020000), 3u);
+  bus.store(0x09020008, 0x1500, 2);  // FW_CFG_CMDLINE_DATA
+  EXPECT_EQ(bus.load(0x09020000, 8) & 0xffffffffff, 0x7465697571u);
+}
+
 TEST_F(VirtTest, UserMistakesAreOneClearLine) {
   const auto error = [&] {
     FakeBus fresh;
