@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "frontends/x86/user_segments.h"
 #include "linux-user/abi_x86.h"
 #include "linux-user/descriptors_x86.h"
 #include "linux-user/syscalls/syscall.h"
@@ -23,7 +24,7 @@ const X86State& state(const CpuState* cpu) { return *static_cast<const X86State*
 
 const GuestAbi* syscall_abi(const CpuState* cpu) {
   switch (cpu->exit_value) {  // the frontend's number of the instruction
-    case 0: return &kAbiX86_64;
+    case 0: return x86::code_size(cpu->mode) == x86::CodeSize::Bits64 ? &kAbiX86_64 : nullptr;
     case 0x80: return &kAbiI386;
     default: return nullptr;  // SYSENTER
   }
@@ -92,6 +93,8 @@ bool push_signal_frame(Thread& thread, const SignalDelivery& d, u64 sp) {
   if (!(d.flags & kSaRestorer)) return false;  // the kernel's 64-bit frames have no other way back
   X86State& s = state(thread.cpu);
   MemoryMap& memory = thread.process->memory;
+  const u16 cs = static_cast<u16>(s.selector[x86::CS]);
+  if (x86::code_size(s.mode) != x86::CodeSize::Bits64) x86::load_code_segment(s, x86::kUser64Code);
   if (sp == s.r[x86::RSP]) sp -= kRedZone;  // not the alternate stack
   const std::size_t fp_size = x86_fpstate_size(s);
   const GuestAddr fp_at = align_down(sp - fp_size, 64);
@@ -125,7 +128,7 @@ bool push_signal_frame(Thread& thread, const SignalDelivery& d, u64 sp) {
   c.rsp = s.r[x86::RSP];
   c.rip = s.pc;
   c.eflags = x86_frame_eflags(thread);
-  c.cs = static_cast<u16>(s.selector[x86::CS]);
+  c.cs = cs;
   c.ss = static_cast<u16>(s.selector[x86::SS]);
   c.err = thread.trap_error;
   c.trapno = thread.trap_number;
@@ -151,9 +154,14 @@ bool pop_signal_frame(Thread& thread, u64& mask, GuestAbi::GuestStack& stack) {
   SignalFrame f;
   if (!thread.process->memory.read(s.r[x86::RSP] - sizeof f.return_address, f)) return false;
   const Sigcontext& c = f.mcontext;
-  if ((c.cs | 3) != (s.selector[x86::CS] & 0xffff)) {
-    say_once(*thread.process, "unimplemented rt_sigreturn to another code segment (32-bit code in an x86-64 process)");
-    return false;
+  const u32 cs = c.cs | 3u;
+  if (cs != (s.selector[x86::CS] & 0xffff)) {
+    const u64 d = x86::user_descriptor(s, cs);
+    if (!x86::descriptor_present(d) || !x86::descriptor_is_segment(d) || !x86::descriptor_is_code(d)) return false;
+    if (x86::descriptor_code_size(x86::descriptor_rights(d)) == 0) {
+      say_once(*thread.process, "unimplemented rt_sigreturn to 16-bit code");
+      return false;
+    }
   }
   s.r[x86::R8] = c.r8;
   s.r[x86::R9] = c.r9;
@@ -175,6 +183,7 @@ bool pop_signal_frame(Thread& thread, u64& mask, GuestAbi::GuestStack& stack) {
   x86::set_eflags(s, (x86::eflags_of(s) & ~kFrameEflags) | (static_cast<u32>(c.eflags) & kFrameEflags));
   if (c.fpstate == 0) x86_clear_fpstate(s);
   else if (!x86_get_fpstate(thread, c.fpstate)) return false;
+  if (cs != (s.selector[x86::CS] & 0xffff)) x86::load_code_segment(s, cs);  // last: the frame is 64-bit code's
   mask = f.sigmask;
   stack = {f.stack_sp, f.stack_flags, f.stack_size};
   return true;

@@ -61,10 +61,12 @@ void ldt_changed(Thread& self) {
   }
 }
 
+/// Behind the entries: how many there have ever been, as the kernel counts them (cleared ones stay).
+constexpr std::size_t kLdtUsed = x86::kLdtEntries;
+
 s64 read_ldt(Call& c, const u64* ldt) {
   constexpr u64 kBytes = x86::kLdtEntries * 8;
-  u64 used = x86::kLdtEntries;
-  while (used > 0 && ldt[used - 1] == 0) --used;
+  const u64 used = ldt[kLdtUsed];
   if (used == 0) return 0;
   const u64 size = std::min<u64>(c.a[2], kBytes), filled = std::min(size, used * 8);
   const std::vector<u8> zeros(size - filled);
@@ -85,6 +87,10 @@ s64 write_ldt(Call& c, u64* ldt, bool old_mode) {
     if (old_mode) v &= ~(u64{1} << 52);
   }
   __atomic_store_n(&ldt[d.entry_number], v, __ATOMIC_RELAXED);
+  u64 used = __atomic_load_n(&ldt[kLdtUsed], __ATOMIC_RELAXED);
+  while (used <= d.entry_number &&
+         !__atomic_compare_exchange_n(&ldt[kLdtUsed], &used, d.entry_number + u64{1}, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
   ldt_changed(c.thread);
   return 0;
 }
@@ -111,7 +117,7 @@ void reload_segments(X86State& s, u32 selector) {
     if (s.selector[seg] == selector) load_again(s, seg);
 }
 
-u64* new_ldt() { return new u64[x86::kLdtEntries](); }
+u64* new_ldt() { return new u64[x86::kLdtEntries + 1](); }
 
 /// Linux gives an unsigned int: errors are no negative numbers in 64-bit code.
 s64 sys_modify_ldt(Call& c) { return static_cast<s64>(static_cast<u32>(modify_ldt(c))); }

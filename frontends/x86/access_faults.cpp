@@ -116,7 +116,7 @@ u8 non_canonical_vector(const X86State& s, const u8* code, std::size_t size) {
 
 u8 beyond_segment_vector(const X86State& s, const u8* code, std::size_t size, u64 address) {
   const Insn insn = decode(code, size, s.pc, s.mode).insn;
-  if (insn.row == nullptr || (insn.row->flags & kRowVsib)) return 0;
+  if (insn.row == nullptr) return 0;
   const std::string_view name = insn.row->name;
   const auto holds = [&](Access a) {
     const u32 into = static_cast<u32>(address) - static_cast<u32>(linear(s, insn, a));
@@ -127,6 +127,8 @@ u8 beyond_segment_vector(const X86State& s, const u8* code, std::size_t size, u6
     return is_outside(s, insn, a);
   };
   Access a;
+  if ((insn.row->flags & kRowVsib) && explicit_operand(s, insn, a))  // the element begins where it failed
+    return is_outside(s, insn, {a.seg, static_cast<u32>(address - s.seg_base[a.seg]), a.bytes}) ? vector_of(a.seg) : 0;
   if (explicit_operand(s, insn, a) && holds(a)) return vector_of(a.seg);
   for (Gpr r : {RSI, RDI})
     if (string_operand(s, insn, r, a) && holds(a)) return vector_of(a.seg);
@@ -144,13 +146,21 @@ u8 alignment_vector(const X86State& s, const u8* code, std::size_t size) {
   const Insn insn = decode(code, size, s.pc, s.mode).insn;
   if (insn.row == nullptr) return kAC;
   Access a;
-  if (explicit_operand(s, insn, a) && is_outside(s, insn, a)) return vector_of(a.seg);
+  const bool pops = std::strcmp(insn.row->name, "pop") == 0;
+  if (explicit_operand(s, insn, a) && !pops) {
+    if (is_outside(s, insn, a)) return vector_of(a.seg);
+    if (a.bytes && linear(s, insn, a) % a.bytes != 0) return kAC;
+  }
   for (Gpr r : {RSI, RDI}) {
     if (!string_operand(s, insn, r, a)) continue;
     if (is_outside(s, insn, a)) return vector_of(a.seg);
     if (linear(s, insn, a) % a.bytes != 0) return kAC;
   }
-  if (stack_operand(s, insn, a) && is_outside(s, insn, a)) return kSS;
+  if (stack_operand(s, insn, a)) {
+    if (is_outside(s, insn, a)) return kSS;
+    if (linear(s, insn, a) % a.bytes != 0) return kAC;
+  }
+  if (pops && explicit_operand(s, insn, a) && is_outside(s, insn, a)) return vector_of(a.seg);
   return kAC;
 }
 

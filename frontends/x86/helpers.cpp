@@ -206,20 +206,20 @@ void load_segment(CpuState* state, u32 seg, u32 selector) {
   if (const u64 trap = load_user_segment(x86(state), static_cast<Seg>(seg), selector)) ir::raise(state, ExitKind::Trap, trap);
 }
 
-void far_transfer(CpuState* state, u32 selector, u64) {
+void check_far_transfer(CpuState* state, u32 selector, u64 offset) {
   X86State& s = x86(state);
   selector &= 0xffff;
   const u32 error = selector & ~u32{3};
   const u64 d = user_descriptor(s, selector);
   if (d == 0 || !descriptor_is_segment(d) || !descriptor_is_code(d)) ir::raise(state, ExitKind::Trap, trap_value(kGP, error));
   if (!descriptor_present(d)) ir::raise(state, ExitKind::Trap, trap_value(kNP, error));
-  const u32 long_and_size = 3u << 13;  // L, D/B
-  if ((descriptor_rights(d) ^ s.seg_rights[CS]) & long_and_size)
-    ir::raise(state, ExitKind::Trap, trap_value(kModeSwitch, error));
-  set_segment(s, CS, selector, descriptor_base(d));
-  s.seg_limit[CS] = descriptor_limit(d);
-  s.seg_rights[CS] = descriptor_rights(d);
+  const u32 now = descriptor_code_size(descriptor_rights(d)), before = descriptor_code_size(s.seg_rights[CS]);
+  const bool known = now == before || (!s.window_4g && now != 0);
+  if (!known) ir::raise(state, ExitKind::Trap, trap_value(kModeSwitch, error));
+  const bool outside = now == 2 ? static_cast<u64>(static_cast<s64>(offset << 16) >> 16) != offset : offset > descriptor_limit(d);
+  if (outside) ir::raise(state, ExitKind::Trap, trap_value(kGP));
 }
+void far_transfer(CpuState* state, u32 selector) { load_code_segment(x86(state), selector); }
 
 /// SDM vol. 2, LAR, LSL, VERR, VERW, at CPL 3.
 u64 segment_info(CpuState* state, u32 kind, u32 selector) {
@@ -271,7 +271,8 @@ const Helper kRandom{"random", at(random_number), Type::I64, {}, ir::READS_STATE
 const Helper kRdpid{"rdpid", at(rdpid), Type::I32, {}, ir::READS_STATE};
 const Helper kLoadSegment{"load_segment", at(load_segment), Type::Void, {Type::I32, Type::I32}, kState | ir::MAY_FAULT};
 const Helper kReadSelector{"read_selector", at(read_selector), Type::I32, {Type::I32}, ir::READS_STATE};
-const Helper kFarTransfer{"far_transfer", at(far_transfer), Type::Void, {Type::I32, Type::I64}, kState | ir::MAY_FAULT};
+const Helper kCheckFarTransfer{"check_far_transfer", at(check_far_transfer), Type::Void, {Type::I32, Type::I64}, kState | ir::MAY_FAULT};
+const Helper kFarTransfer{"far_transfer", at(far_transfer), Type::Void, {Type::I32}, kState};
 const Helper kSegmentInfo{"segment_info", at(segment_info), Type::I64, {Type::I32, Type::I32}, ir::READS_STATE};
 
 }  // namespace kiln::x86

@@ -21,7 +21,8 @@ extern const ir::Helper kPopf;    // (value, bytes): user-mode POPF
 extern const ir::Helper kCpuid, kRdtsc, kRandom, kRdpid;
 extern const ir::Helper kLoadSegment;   // (seg, selector): raises what the load raises
 extern const ir::Helper kReadSelector;  // (seg) → I32
-extern const ir::Helper kFarTransfer;   // (selector, offset): checks, raises, loads CS
+extern const ir::Helper kCheckFarTransfer;  // (selector, offset): raises what a jump there raises
+extern const ir::Helper kFarTransfer;       // (selector): loads CS; the last thing an instruction does
 extern const ir::Helper kSegmentInfo;   // (0 LAR 1 LSL 2 VERR 3 VERW, selector) → value | valid << 32
 
 enum class StringOp : u8 { Movs, Cmps, Stos, Lods, Scas };

@@ -4,6 +4,9 @@
 
 #include <immintrin.h>
 
+#include <cstring>
+
+#include "frontends/x86/helpers_x87_guest.h"
 #include "ir/semantics_fp.h"
 
 namespace kiln::x86 {
@@ -254,6 +257,8 @@ void gather(CpuState* state, u64 segment_base, u64 offset, u32 packed) {
   clear_from(g.mask, 0);
 }
 
+void probe_write(CpuState*, u64 address, u32 bytes) { probe_guest_write(address, bytes); }
+
 }  // namespace
 
 using ir::MAY_FAULT;
@@ -281,6 +286,7 @@ const Helper kAddSub4{"addsubps", address_of(&addsub4), kV, {kV, kV}, WRITES_MEM
 const Helper kAddSub8{"addsubpd", address_of(&addsub8), kV, {kV, kV}, WRITES_MEM};
 const Helper kFmaAddSub{"vfmaddsub", address_of(&fma_addsub), kV, {kI32, kV, kV, kV}, WRITES_MEM};
 const Helper kHalfToSingle{"vcvtph2ps", address_of(&half_to_single), kV, {kV}, WRITES_MEM};
+const Helper kProbeWrite{"probe_write", address_of(&probe_write), kNone, {kI64, kI32}, READS_MEM | WRITES_MEM | MAY_FAULT};
 const Helper kSingleToHalf{"vcvtps2ph", address_of(&single_to_half), kV, {kI32, kV}, WRITES_MEM};
 
 const Helper kMaskedStoreBytes{"maskmovdqu", address_of(&masked_store_bytes), kNone, {kI64, kV, kV}, WRITES_MEM | MAY_FAULT};

@@ -33,6 +33,7 @@ extern const ir::Helper kRcp, kRsqrt;        // four lanes
 extern const ir::Helper kAddSub4, kAddSub8;  // ADDSUBPS, ADDSUBPD
 extern const ir::Helper kFmaAddSub;          // (I32 1: f64 | 2: subadd, a, b, c): a * b ∓ c
 extern const ir::Helper kHalfToSingle;       // (v128): VCVTPH2PS of the low four
+extern const ir::Helper kProbeWrite;         // (address, bytes): faults as a store does, changes nothing
 extern const ir::Helper kSingleToHalf;       // (I32 imm, v128)
 
 // memory

@@ -81,15 +81,15 @@ void reset(ir::CpuState* state, CodeSize code) {
     s.seg_rights[seg] = descriptor_rights(d);
   }
   s.mode = static_cast<u32>(code);
+  s.window_4g = !is64;
 }
 void reset64(ir::CpuState* state) { reset(state, CodeSize::Bits64); }
 void reset32(ir::CpuState* state) { reset(state, CodeSize::Bits32); }
 
 u32 mode_of(const ir::CpuState* state) {
   const X86State& s = *static_cast<const X86State*>(state);
-  const bool is64 = (s.seg_rights[CS] >> 13 & 1) != 0;
-  u32 mode = is64 ? 2 : s.seg_rights[CS] >> 14 & 1;
-  if (!is64 && (s.seg_base[ES] | s.seg_base[CS] | s.seg_base[SS] | s.seg_base[DS])) mode |= kModeSegments;
+  u32 mode = descriptor_code_size(s.seg_rights[CS]);
+  if (mode != 2 && (s.seg_base[ES] | s.seg_base[CS] | s.seg_base[SS] | s.seg_base[DS])) mode |= kModeSegments;
   if (s.mxcsr_unmasked) mode |= kModeSseTraps;
   if (s.eflags_rest & kTf) mode |= kModeSingleStep;
   if (s.eflags_rest & kAc) mode |= kModeAlignmentCheck;
@@ -346,6 +346,17 @@ void set_segment(X86State& state, Seg seg, u32 selector, u64 base) {
   if (code_size(state.mode) != CodeSize::Bits64)
     set_mode_bit(state, kModeSegments,
                  (state.seg_base[ES] | state.seg_base[CS] | state.seg_base[SS] | state.seg_base[DS]) != 0);
+}
+
+void load_code_segment(X86State& state, u32 selector) {
+  const u64 d = user_descriptor(state, selector & 0xffff);
+  const u32 size = descriptor_code_size(descriptor_rights(d)), before = state.mode & kModeCodeSize;
+  ir::change_mode(&state, (state.mode & ~(kModeCodeSize | kModeSegments)) | size);
+  state.seg_limit[CS] = descriptor_limit(d);
+  state.seg_rights[CS] = descriptor_rights(d);
+  set_segment(state, CS, selector, descriptor_base(d));
+  if (size != before)
+    for (unsigned r = RAX; r <= RDI; ++r) state.r[r] = static_cast<u32>(state.r[r]);
 }
 
 void set_cpu_model(X86State& state, unsigned index) {

@@ -141,13 +141,14 @@ Lift lift_far_transfer(Lifter& l, const Insn& i) {
     selector = l.ir.load(Type::I32, l.ir.add(p.address, l.ir.i64(static_cast<u64>(p.disp) + bytes)), 0, Lifter::mem_op(2));
   }
   const Value old = l.ir.call(kReadSelector, {l.ir.i32(CS)});
+  l.ir.call(kCheckFarTransfer, {selector, l.to_width(offset, 8)});
   if (i.param == 1) {  // CALL: CS, then rIP
     l.ir.store(l.stack_address(-static_cast<s64>(bytes)), 0, l.to_width(old, bytes), Lifter::mem_op(bytes));
     l.ir.store(l.stack_address(-2 * static_cast<s64>(bytes)), 0, l.ir.iconst(Lifter::type_of(bytes), i.next),
                Lifter::mem_op(bytes));
   }
-  l.ir.call(kFarTransfer, {selector, l.to_width(offset, 8)});
   if (i.param == 1) l.move_stack(-2 * static_cast<s64>(bytes));
+  l.ir.call(kFarTransfer, {selector});
   l.ir.exit_indirect(target(l, offset, bytes), ExitHint::NewMode);
   return Lift::End;
 }
@@ -157,8 +158,9 @@ Lift lift_retf(Lifter& l, const Insn& i) {
   // In the order in which AMD's read: page faults tell.
   const Value selector = l.ir.load(Type::I32, l.stack_address(bytes), 0, Lifter::mem_op(2));
   const Value offset = l.ir.load(Lifter::type_of(bytes), l.stack_address(0), 0, Lifter::mem_op(bytes));
-  l.ir.call(kFarTransfer, {selector, l.to_width(l.zext_from(offset, bytes), 8)});
+  l.ir.call(kCheckFarTransfer, {selector, l.to_width(l.zext_from(offset, bytes), 8)});
   l.move_stack(2 * bytes + (i.op[0].kind == OperandKind::Imm ? static_cast<s64>(i.imm) : 0));
+  l.ir.call(kFarTransfer, {selector});
   l.ir.exit_indirect(target(l, offset, bytes), ExitHint::NewMode);
   return Lift::End;
 }
@@ -171,7 +173,7 @@ Lift lift_iret(Lifter& l, const Insn& i) {
   // In the order in which AMD's read. In 64-bit code SS:rSP are popped always (SDM vol. 2, IRET).
   const Value flags = slot(2), selector = l.to_width(slot(1), 4), offset = slot(0);
   const Value ss = l.is64() ? l.to_width(slot(4), 4) : ir::kNoValue, sp = l.is64() ? slot(3) : ir::kNoValue;
-  l.ir.call(kFarTransfer, {l.ir.ubfx(selector, 0, 16), l.to_width(l.zext_from(offset, bytes), 8)});
+  l.ir.call(kCheckFarTransfer, {selector, l.to_width(l.zext_from(offset, bytes), 8)});
   if (l.is64()) {
     l.ir.call(kLoadSegment, {l.ir.i32(SS), ss});
     l.set_reg(RSP, bytes, sp);
@@ -179,6 +181,7 @@ Lift lift_iret(Lifter& l, const Insn& i) {
     l.move_stack(3 * bytes);
   }
   l.ir.call(kPopf, {l.to_width(flags, 4), l.ir.i32(bytes)});
+  l.ir.call(kFarTransfer, {selector});
   l.ir.exit_indirect(target(l, offset, bytes), ExitHint::NewMode);
   return Lift::End;
 }

@@ -282,7 +282,12 @@ Lift lift_vcvtph2ps(Lifter& l, const Insn& i) {
 Lift lift_vcvtps2ph(Lifter& l, const Insn& i) {
   const Halves a = read_v(l, i, 1);
   // The conversion sets bits of MXCSR, which the processor does not do if the store faults.
-  if (i.op[0].kind == OperandKind::Mem) l.load_v(l.address(i), i.op[0].bytes);
+  if (i.op[0].kind == OperandKind::Mem) {
+    const Place p = l.address(i);
+    const Value address = p.disp ? l.ir.add(p.address, l.ir.i64(static_cast<u64>(p.disp))) : p.address;
+    l.alignment_check(address, i.op[0].bytes);
+    l.ir.call(kProbeWrite, {address, l.ir.i32(i.op[0].bytes)});
+  }
   FpGuard guard(l);
   const auto narrow = [&](Value v) { return l.ir.call(kSingleToHalf, {l.ir.i32(i.imm & 7), v}); };
   Value r = narrow(a.low);

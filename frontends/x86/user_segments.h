@@ -24,6 +24,9 @@ constexpr bool descriptor_is_segment(u64 d) { return (d >> 44 & 1) != 0; }  // S
 constexpr bool descriptor_is_code(u64 d) { return (d >> 43 & 1) != 0; }
 constexpr u32 descriptor_dpl(u64 d) { return static_cast<u32>(d >> 45 & 3); }
 
+/// CodeSize of a code segment with these rights: L, else D/B.
+constexpr u32 descriptor_code_size(u32 rights) { return rights >> 13 & 1 ? 2 : rights >> 14 & 1; }
+
 /// The descriptor a selector names; 0 if the table does not reach that far or the entry is empty.
 inline u64 user_descriptor(const X86State& state, u32 selector) {
   const u32 index = (selector & 0xffff) >> 3;

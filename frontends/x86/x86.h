@@ -27,6 +27,10 @@ inline constexpr u32 kMxcsrWithoutDaz = 0xffbf;
 /// A segment register as user mode sees it after a load: selector and base (limit and rights of a flat user segment). Recomputes the mode.
 void set_segment(X86State& state, Seg seg, u32 selector, u64 base);
 
+/// Loads CS with a code segment that is known to be good; the mode follows. Where the code's size changes, bits 63..32 of rAX..rDI are
+/// cleared (SDM vol. 1, 3.4.1.1: undefined), R8..R15 and XMM8..XMM15 stay.
+void load_code_segment(X86State& state, u32 selector);
+
 // Floating-point and vector state in the formats of SDM vol. 1, 10.5.1 (FXSAVE, 512 bytes) and 13.4 (XSAVE standard format: x87, SSE, AVX).
 // Outside generated code only.
 void fxsave_image(const X86State& state, bool wide, u8* out);

@@ -20,7 +20,7 @@ inline constexpr u32 kStatusFlags = kCf | kPf | kAf | kZf | kSf | kOf;
 enum Vector : u8 {
   kDE = 0, kDB = 1, kNMI = 2, kBP = 3, kOF = 4, kBR = 5, kUD = 6, kNM = 7, kDF = 8, kTS = 10, kNP = 11, kSS = 12, kGP = 13, kPF = 14,
   kMF = 16, kAC = 17, kMC = 18, kXM = 19,
-  kModeSwitch = 0xf0,  // not the processor's: a far transfer between 64- and 32-bit code, which is not implemented in user mode
+  kModeSwitch = 0xf0,  // not the processor's: a far transfer to 16-bit code, or to 64-bit code in an i386 process: not implemented
 };
 constexpr u64 trap_value(u8 vector, u32 error = 0) { return vector | u64{error} << 8; }
 constexpr u8 trap_vector(u64 value) { return static_cast<u8>(value); }
@@ -51,6 +51,7 @@ struct X86State : ir::CpuState {
   u64 xcr0;
   u64 step_to;          // after a single-stepped instruction that ends its block: where it went (#DB with error code 2)
   u32 mxcsr_unmasked;   // MXCSR's exception masks (bits 12..7) that the guest has clear; CpuState::mxcsr and the host's have all set
+  u32 window_4g;        // all addresses are below 4 GiB (i386 processes): no 64-bit code
   // Descriptors of user mode; see user_segments.h.
   u64 gdt_tls[3];       // this thread's
   u64* ldt;             // the process's, kLdtEntries of them, shared by its threads; null: none

@@ -17,7 +17,6 @@
 //   - REP MOVS with 16-bit addresses and junk above them: AMD's microcode looks for overlap in the whole registers and then
 //   copies
 //     overlapping operands in blocks.
-//   - MXCSR (or #XM first) after VCVTPS2PH into a read-only page: Kiln converts before it stores.
 //   - #MF or #GP first when an x87 or MMX instruction writes through CS while an exception is pending.
 //   - #AC or #GP first when FXSAVE writes through CS with EFLAGS.AC.
 //   - a gather's mask after a fault: AMD leaves the bits below the sign of elements to come.
@@ -153,7 +152,6 @@ std::string difference(const Case& c, const Result& native, const Result& kiln, 
   if (!is64 && (ne.vector == x86::kGP || ke.vector == x86::kGP) &&
       (named(faulted, "maskmov") || named(row_at(c, k.rip), "maskmov")))
     return {};
-  if (ne.vector == x86::kPF && ke.vector == x86::kXM && named(faulted, "cvtps2ph")) return {};
   if (!is64 && (ne.vector == x86::kPF || ne.vector == x86::kSS) && ke.vector == x86::kGP && named(faulted, "pop")) return {};
   if (!is64 && ne.vector == x86::kMF && ke.vector == x86::kGP) return {};
   if (!is64 && ne.vector == x86::kAC && ke.vector == x86::kGP && named(faulted, "fxsave")) return {};
@@ -187,7 +185,7 @@ std::string difference(const Case& c, const Result& native, const Result& kiln, 
   }
   const u64 flags = ~u64{x86::kRf} & ~u64{undefined ? *undefined : undefined_flags(c, n.rip)};
   r.number("eflags", n.rflags & flags, k.rflags & flags);
-  if (!(ne.vector == x86::kPF && named(faulted, "cvtps2ph"))) r.number("mxcsr", n.mxcsr, k.mxcsr);
+  r.number("mxcsr", n.mxcsr, k.mxcsr);
   static constexpr const char* kSegments[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
   for (unsigned i = 0; i < 6; ++i)
     if (i != x86::CS && (n.selector[i] | k.selector[i]) > 3) r.number(kSegments[i], n.selector[i], k.selector[i]);

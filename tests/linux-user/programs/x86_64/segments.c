@@ -65,6 +65,14 @@ int main(void) {
   CHECK(read_gs() == 2);
   uint64_t table[6] = {~0ull, ~0ull};
   CHECK(modify_ldt(0, table, sizeof table) == sizeof table && table[0] == 0 && table[5] >> 56 == (unsigned long)areas >> 24);
+  // Entries that have been cleared count on.
+  const unsigned long used = table[0] == 0 ? 6 * 8 : 0;
+  struct user_desc none = {.entry_number = 5, .read_exec_only = 1, .seg_not_present = 1};
+  CHECK(modify_ldt(0x11, &none, sizeof none) == 0);
+  char large[64];
+  memset(large, 0x5a, sizeof large);
+  CHECK(modify_ldt(0, large, sizeof large) == sizeof large && large[used - 1] == 0 && large[63] == 0);
+  CHECK(modify_ldt(0, large, 8) == 8);
   CHECK(set_base(8192, areas) == 4294967274 /* (unsigned) -EINVAL */);
   load_gs(0);
 
