@@ -12,7 +12,7 @@ struct JumpCacheEntry {
   u64 pc;
   HostAddr code;
 };
-inline constexpr unsigned kJumpCacheBits = 12;
+inline constexpr unsigned kJumpCacheBits = 14;
 inline constexpr std::size_t kJumpCacheEntries = std::size_t{1} << kJumpCacheBits;
 inline constexpr std::size_t kJumpCacheBytes = kJumpCacheEntries * sizeof(JumpCacheEntry);
 
@@ -81,8 +81,14 @@ inline constexpr u32 kStoreAccess = 1u << 16;
 /// Index into the jump cache. Guests with instructions at any byte share an entry between four neighbours, which are hardly ever
 /// targets of indirect jumps at once; mixing lower bits in would cost the others an instruction at every return.
 constexpr std::size_t jump_cache_index(u64 pc) { return (pc >> 2) & (kJumpCacheEntries - 1); }
-/// The pc of an empty entry: one that is never looked up there (a guest may well jump to ~0).
-constexpr u64 empty_jump_cache_pc(std::size_t index) { return index == jump_cache_index(~u64{0}) ? 0 : ~u64{0}; }
+/// The pc of an empty entry: one that is never looked up there. Zero but for the entry that 0 belongs to: fresh memory is an empty cache.
+constexpr u64 empty_jump_cache_pc(std::size_t index) { return index == jump_cache_index(0) ? ~u64{0} : 0; }
+
+/// Reads before it writes: pages that were never touched stay so.
+inline void empty_jump_cache(CpuState* state) {
+  for (std::size_t i = 0; i < kJumpCacheEntries; ++i)
+    if (JumpCacheEntry& entry = state->jump_cache()[i]; entry.pc != empty_jump_cache_pc(i)) entry.pc = empty_jump_cache_pc(i);
+}
 
 /// Full system: a key that no entry of the jump cache has. Whoever changes what code runs at which address, the mode word included, sets it;
 /// the next look-up finds out which key it is to be.
@@ -97,7 +103,7 @@ inline void change_mode(CpuState* state, u32 mode) {
     state->jump_key = kJumpKeyUnknown;
     return;
   }
-  for (std::size_t i = 0; i < kJumpCacheEntries; ++i) state->jump_cache()[i].pc = empty_jump_cache_pc(i);
+  empty_jump_cache(state);
 }
 
 /// For helpers whose effects have MAY_FAULT: leaves the helper and the block that called it with exit_kind = `kind`, exit_value =

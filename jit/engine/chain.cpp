@@ -203,7 +203,7 @@ void Engine::Impl::evict_next_generation(ThreadRecord* self, std::unique_lock<st
   for (TranslatedBlock* block : old_blocks)
     if (building == nullptr || building->entry != block) delete block;
   for (ThreadRecord* thread : threads) {
-    for (std::size_t i = 0; i < ir::kJumpCacheEntries; ++i) thread->cpu->jump_cache()[i].pc = ir::empty_jump_cache_pc(i);
+    ir::empty_jump_cache(thread->cpu);
     if (thread->far != nullptr) std::memset(static_cast<void*>(thread->far), 0, sizeof(FarTarget) << kFarBits);
   }
   cache.advance();

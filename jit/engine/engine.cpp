@@ -60,6 +60,9 @@ Engine::Impl::Impl(const EngineConfig& c, const ir::GuestDesc& g, AddressSpace& 
   }
   started = now();
   runtime.leave = host::leave_address();
+  runtime.leave_chain = host::leave_chain_address();
+  runtime.leave_hot = host::leave_hot_address();
+  runtime.leave_poll = host::leave_poll_address();
   // Self-check goes block by block, and the execution log names every block that the dispatcher enters.
   const bool must_leave = config.self_check || config.log->on(kLogExec);
   runtime.lookup_miss = must_leave ? host::lookup_miss_address() : host::lookup_quick_address();
@@ -106,11 +109,10 @@ Tier1Options Engine::Impl::tier1_options(TranslatedBlock& block) const {
   Tier1Options options;
   options.code_address = block.code;
   options.runtime = runtime;
-  const bool counts = config.tier == TierChoice::Auto || config.tier == TierChoice::Two;
   options.soft_mmu = config.soft_mmu;
-  options.entry_patch = counts;
-  options.counter = counts ? &block.counter : nullptr;
-  options.last_target = counts ? &block.last_target : nullptr;
+  options.entry_patch = counts();
+  options.counter = counts() ? block.counter.address() : nullptr;
+  options.targets = block.targets != nullptr ? block.targets->pc : nullptr;
   options.block_id = reinterpret_cast<u64>(&block);
   options.exit_ids[0] = reinterpret_cast<u64>(&block.exits[0]);
   options.exit_ids[1] = reinterpret_cast<u64>(&block.exits[1]);
@@ -211,6 +213,8 @@ TranslatedBlock* Engine::Impl::translate(GuestAddr pc, u32 mode, GuestAddr at) {
       no_room = true;
       return nullptr;
     }
+    if (counts() && only.op == ir::Op::exit_indirect_ && static_cast<ir::ExitHint>(only.lane) != ir::ExitHint::Return)
+      block->targets = std::make_unique<RecentTargets>();
     Tier1Code code = stitch(scratch, guest, tier1_options(*block), false);
     std::memcpy(cache.writable(block->code), code.bytes.data(), code.bytes.size());
     for (std::size_t i = 0; i < code.exits.size() && i < 2; ++i) {
@@ -249,7 +253,7 @@ void Engine::Impl::publish(TranslatedBlock* block, BlockEnd end, u32 patience_sh
     if (other == nullptr) future_heads.insert(target);
     else if (!other->head) {
       other->head = true;
-      if (other->counter > config.hot_threshold && !other->queued && !other->checked) arm(*other, config.hot_threshold);
+      if (*other->counter > config.hot_threshold && !other->queued && !other->checked) arm(*other, config.hot_threshold);
     }
   };
   if (end != BlockEnd::Other) mark_head(block->exits[0].target, end == BlockEnd::Call);
@@ -526,7 +530,7 @@ CpuState* Engine::create_cpu() {
   cpu->memory_base = impl_->memory.base();
   cpu->mode = impl_->guest.mode_of(cpu);
   cpu->engine_data = thread;
-  for (std::size_t i = 0; i < ir::kJumpCacheEntries; ++i) cpu->jump_cache()[i].pc = ir::empty_jump_cache_pc(i);
+  cpu->jump_cache()[0].pc = ir::empty_jump_cache_pc(0);  // the others' pages are not touched before they are used
   std::unique_lock lock(impl_->mutex);
   impl_->threads.push_back(thread);
   return cpu;

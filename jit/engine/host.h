@@ -13,6 +13,10 @@ void call_in_code(ir::CpuState* state, void (*function)(ir::CpuState*, const voi
 HostAddr leave_address();
 HostAddr fault_leave_address();   // like leave, with the stack pointer taken from CpuState::host_sp
 HostAddr lookup_miss_address();
+/// See RuntimeEntries.
+HostAddr leave_chain_address();
+HostAddr leave_hot_address();
+HostAddr leave_poll_address();
 /// Like lookup_miss, but asks kiln_find_code() first and goes there without leaving.
 HostAddr lookup_quick_address();
 /// The engine's: code for the state's pc and mode, or 0. Called from generated code, so it takes no lock and does not fault.

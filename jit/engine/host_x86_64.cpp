@@ -38,6 +38,18 @@ extern "C" __attribute__((naked, noinline)) void kiln_enter_code(CpuState*, Host
       "testq %%rax, %%rax\n"
       "je kiln_lookup_miss\n"
       "jmpq *%%rax\n"
+      ".globl kiln_leave_hot\n kiln_leave_hot:\n"
+      "movl %[hot], %c[kind](%%r12)\n"
+      "jmp 1f\n"
+      ".globl kiln_leave_poll\n kiln_leave_poll:\n"
+      "movl %[interrupt], %c[kind](%%r12)\n"
+      "jmp 1f\n"
+      ".globl kiln_leave_chain\n kiln_leave_chain:\n"
+      "movl %[chain], %c[kind](%%r12)\n"
+      "1: movq (%%rax), %%rbx\n"
+      "movq %%rbx, %c[pc](%%r12)\n"
+      "movq %%rax, %c[value](%%r12)\n"
+      "jmp kiln_leave\n"
       "kiln_leave_helper:\n"
       "movq %%rdi, %%r12\n"
       ".globl kiln_fault_leave\n kiln_fault_leave:\n"
@@ -50,9 +62,12 @@ extern "C" __attribute__((naked, noinline)) void kiln_enter_code(CpuState*, Host
       "retq\n"
       :
       : [sp] "i"(offsetof(CpuState, host_sp)), [mxcsr] "i"(offsetof(CpuState, mxcsr)), [in_code] "i"(offsetof(CpuState, in_code)),
-        [leave_helper] "i"(offsetof(CpuState, leave_helper)), [args] "i"(offsetof(CpuState, helper_args)), [kind] "i"(offsetof(CpuState, exit_kind)), [miss] "i"(static_cast<int>(ir::ExitKind::Miss)));
+        [leave_helper] "i"(offsetof(CpuState, leave_helper)), [args] "i"(offsetof(CpuState, helper_args)), [kind] "i"(offsetof(CpuState, exit_kind)), [miss] "i"(static_cast<int>(ir::ExitKind::Miss)),
+        [pc] "i"(offsetof(CpuState, pc)), [value] "i"(offsetof(CpuState, exit_value)), [chain] "i"(static_cast<int>(ir::ExitKind::Chain)),
+        [hot] "i"(static_cast<int>(ir::ExitKind::Hot)), [interrupt] "i"(static_cast<int>(ir::ExitKind::Interrupt)));
 }
 extern "C" char kiln_leave[], kiln_fault_leave[], kiln_lookup_miss[], kiln_lookup_quick[], kiln_call_thunk[];
+extern "C" char kiln_leave_chain[], kiln_leave_hot[], kiln_leave_poll[];
 
 void enter_code(CpuState* state, HostAddr code) { kiln_enter_code(state, code); }
 void call_in_code(CpuState* state, void (*function)(CpuState*, const void*), const void* argument) {
@@ -62,6 +77,9 @@ void call_in_code(CpuState* state, void (*function)(CpuState*, const void*), con
 }
 HostAddr leave_address() { return reinterpret_cast<HostAddr>(kiln_leave); }
 HostAddr fault_leave_address() { return reinterpret_cast<HostAddr>(kiln_fault_leave); }
+HostAddr leave_chain_address() { return reinterpret_cast<HostAddr>(kiln_leave_chain); }
+HostAddr leave_hot_address() { return reinterpret_cast<HostAddr>(kiln_leave_hot); }
+HostAddr leave_poll_address() { return reinterpret_cast<HostAddr>(kiln_leave_poll); }
 HostAddr lookup_miss_address() { return reinterpret_cast<HostAddr>(kiln_lookup_miss); }
 HostAddr lookup_quick_address() { return reinterpret_cast<HostAddr>(kiln_lookup_quick); }
 

@@ -32,7 +32,7 @@ inline constexpr u32 kInnerFactor = 8;
 
 /// One direct exit: of a tier-1 block or of a region. Lives as long as the code it belongs to.
 struct ExitSite {
-  GuestAddr target = 0;
+  GuestAddr target = 0;          // first: see RuntimeEntries::leave_chain
   GuestAddr place_page = 0;      // full system: of the code that it belongs to
   u32 mode = 0;
   HostAddr field = 0;            // 0: not to be chained. Executable address of the rel32 to patch
@@ -60,22 +60,29 @@ struct BlockOrigin {
   GuestAddr return_to = 0;
 };
 
+/// Where an indirect exit went lately; 0: nowhere yet.
+struct RecentTargets {
+  static void* operator new(std::size_t size) { return low_allocate(size); }
+  static void operator delete(void* object, std::size_t size) { low_free(object, size); }
+  GuestAddr pc[kTargetsKept] = {};
+};
+
 struct TranslatedBlock {
   // Generated code names blocks, their counters and exits by address.
   static void* operator new(std::size_t size) { return low_allocate(size); }
   static void operator delete(void* object, std::size_t size) { low_free(object, size); }
 
-  GuestAddr pc = 0;
+  GuestAddr pc = 0;              // first: see RuntimeEntries::leave_hot
   GuestAddr place = 0;           // where its bytes are: pc, or in a full system a physical address
   u32 mode = 0;
   u32 guest_bytes = 0;
   u32 guest_insns = 0;
-  u32 counter = 0;               // generated code counts it down from `armed`; at zero the block is hot
+  Counter counter;               // generated code counts it down from `armed`; at zero the block is hot
   u32 armed = 0;
   u64 counted = 0;               // entries counted in earlier rounds
   bool head = false;             // a loop's or a function's first block: where regions like to begin
   u32 code_bytes = 0;
-  u64 last_target = 0;           // where its indirect exit went last
+  std::unique_ptr<RecentTargets> targets;  // of an indirect exit that is no return
   HostAddr code = 0;             // tier 1, executable
   std::atomic<HostAddr> entry = 0;  // where look-ups go: tier 1 or the region
   ExitSite exits[2];
@@ -169,6 +176,7 @@ struct Engine::Impl {
   TranslatedBlock* translate(GuestAddr pc, u32 mode, GuestAddr place);    // mutex held; null: nothing executable at pc
   TranslatedBlock* find_or_translate(ThreadRecord& thread, std::unique_lock<std::mutex>& lock);  // null: fetch_fault says why
   void lift(ir::CodeSource& code, GuestAddr pc, u32 mode, unsigned max_insns, bool masked, ir::Block& out);
+  bool counts() const { return config.tier == TierChoice::Auto || config.tier == TierChoice::Two; }
   void lift_again(const TranslatedBlock& block, ir::Block& out);
   Tier1Options tier1_options(TranslatedBlock& block) const;
   bool watch_page(CodePage& page, GuestAddr at);
@@ -275,11 +283,11 @@ struct Engine::Impl {
 
 /// Counts on from `count` entries.
 inline void arm(TranslatedBlock& block, u32 count) {
-  block.counted += block.armed - block.counter;
-  block.armed = block.counter = count;
+  block.counted += block.armed - *block.counter;
+  block.armed = *block.counter = count;
 }
 /// How often the block was entered through tier 1.
-inline u64 entries(const TranslatedBlock& block) { return block.counted + (block.armed - block.counter); }
+inline u64 entries(const TranslatedBlock& block) { return block.counted + (block.armed - *block.counter); }
 
 inline BlockEnd end_of(const ir::Block& block) {
   const ir::Inst& exit = block.insts.back();

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <unordered_map>
+#include <vector>
 
 #include "ir/support/bits.h"
 
@@ -59,6 +60,37 @@ void low_free(void* object, std::size_t size) {
   void*& head = p.free[align_up(size, std::size_t{16})];
   *static_cast<void**>(object) = head;
   head = object;
+}
+
+
+namespace {
+constexpr std::size_t kCounters = 1024;  // taken at once
+struct CounterPool {
+  std::mutex mutex;
+  std::vector<u32*> free;
+};
+CounterPool& counter_pool() {
+  static CounterPool& the = *new CounterPool;
+  return the;
+}
+}  // namespace
+
+Counter::Counter() {
+  CounterPool& p = counter_pool();
+  const std::lock_guard lock(p.mutex);
+  if (p.free.empty()) {
+    auto* fresh = static_cast<u32*>(low_allocate(kCounters * sizeof(u32)));
+    for (std::size_t i = kCounters; i-- > 0;) p.free.push_back(fresh + i);
+  }
+  at_ = p.free.back();
+  p.free.pop_back();
+  *at_ = 0;
+}
+
+Counter::~Counter() {
+  CounterPool& p = counter_pool();
+  const std::lock_guard lock(p.mutex);
+  p.free.push_back(at_);
 }
 
 }  // namespace kiln::jit

@@ -51,7 +51,7 @@ void Engine::Impl::open_store() {
       config.log->on(kLogInAsm) || config.log->on(kLogIr) || config.log->on(kLogIrOpt) || config.log->on(kLogOutAsm))
     return;
   store_key = fmt::format("kiln {} at {:x}\nhost {}\nguest {}\ncounts {} insns {}\n{}", id, reinterpret_cast<u64>(&host::enter_code),
-                          host::processor_identity(), guest.name, config.tier != TierChoice::One, config.max_block_insns, config.cache_key);
+                          host::processor_identity(), guest.name, counts(), config.max_block_insns, config.cache_key);
   saves_blocks = config.cache_write;
   store = BlockStore::open(config.cache_file, store_key);
 }
@@ -119,6 +119,9 @@ TranslatedBlock* Engine::Impl::load_one(GuestAddr pc, u32 mode, GuestAddr& retur
     site.field = block->code + exit.patch;
     site.unchained = block->code + exit.stub;
   }
+  if (std::any_of(stored.relocations.begin(), stored.relocations.end(),
+                  [](const Tier1Relocation& x) { return x.kind == Tier1Relocation::Kind::Targets; }))
+    block->targets = std::make_unique<RecentTargets>();
   if (good) {
     u8* out = cache.writable(block->code);
     std::memcpy(out, stored.code.data(), stored.code.size());

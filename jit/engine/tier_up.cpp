@@ -96,12 +96,35 @@ void Engine::Impl::compile_loop() {
     }
     // The hottest first: counters go on counting while their blocks wait.
     const auto hottest = std::min_element(compile_queue.begin(), compile_queue.end(),
-                                          [](const TranslatedBlock* a, const TranslatedBlock* b) { return a->counter < b->counter; });
+                                          [](const TranslatedBlock* a, const TranslatedBlock* b) { return *a->counter < *b->counter; });
     TranslatedBlock* block = *hottest;
     compile_queue.erase(hottest);
     if (!block->dead && !covered(block)) compile_region(block, lock);
   }
 }
+
+namespace {
+struct TargetCount {
+  GuestAddr pc;
+  unsigned count;
+};
+/// Each once, the most frequent first.
+std::vector<TargetCount> recent_targets(const RecentTargets& recent) {
+  std::vector<TargetCount> targets;
+  for (const GuestAddr& noted : recent.pc) {
+    const GuestAddr pc = __atomic_load_n(&noted, __ATOMIC_RELAXED);  // generated code may be writing
+    if (pc == 0) continue;
+    const auto known = std::find_if(targets.begin(), targets.end(), [&](const TargetCount& t) { return t.pc == pc; });
+    if (known != targets.end()) ++known->count;
+    else targets.push_back({pc, 1});
+  }
+  std::sort(targets.begin(), targets.end(),
+            [](const TargetCount& a, const TargetCount& b) { return a.count != b.count ? a.count > b.count : a.pc < b.pc; });
+  return targets;
+}
+constexpr std::size_t kMostCallees = 2;  // that one indirect call brings into the region
+constexpr unsigned kOftenCalled = 4;     // of the last kTargetsKept
+}  // namespace
 
 // Grows along the hottest edges first, so that the size limit cuts the cold ends.
 bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, RegionBuild& build) {
@@ -165,10 +188,13 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
         follow(exit.imm2, want.context, Pending::NotTaken);
       } else if (exit.op == Op::exit_indirect_ && hint == ir::ExitHint::Return) {
         if (want.context != 0) follow(contexts[want.context].return_to, contexts[want.context].parent, Pending::Guess);
-      } else if (exit.op == Op::exit_indirect_ && hint != ir::ExitHint::NewMode && profile->last_target != 0) {
-        // Where it went last is where it goes mostly: PLT stubs, virtual calls, loops over one handler.
-        if (hint == ir::ExitHint::Jump) follow(profile->last_target, want.context, Pending::Guess);
-        else call(profile->last_target, exit.imm2, Pending::Guess);
+      } else if (exit.op == Op::exit_indirect_ && hint != ir::ExitHint::NewMode && profile->targets != nullptr) {
+        // PLT stubs, virtual calls, loops over one handler go where they went; an interpreter's dispatch goes to many places in turn.
+        const std::vector<TargetCount> targets = recent_targets(*profile->targets);
+        for (std::size_t i = 0; i < targets.size(); ++i) {
+          if (hint == ir::ExitHint::Jump) follow(targets[i].pc, want.context, Pending::Guess);
+          else if (i == 0 || (i < kMostCallees && targets[i].count >= kOftenCalled)) call(targets[i].pc, exit.imm2, Pending::Guess);
+        }
       }
     }
     if (want.from < 0) continue;

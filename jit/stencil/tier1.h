@@ -19,7 +19,12 @@ namespace kiln::jit {
 struct RuntimeEntries {
   HostAddr leave = 0;         // restores callee-saved registers and returns from enter_code(); exit_* fields are set
   HostAddr lookup_miss = 0;   // pc of the indirect exit is in CpuState::pc; sets ExitKind::Miss and leaves
+  // Leave with ExitKind Chain, Hot or Interrupt; rax is exit_value: an id that is the address of a record which begins with the guest's
+  // pc. Most of a block's cold bytes are such exits. 0: there are none, ids are mere numbers, and the block's code does it all.
+  HostAddr leave_chain = 0, leave_hot = 0, leave_poll = 0;
 };
+
+inline constexpr unsigned kTargetsKept = 16;
 
 struct Tier1Options {
   HostAddr code_address = 0;       // where the bytes will run (16-byte aligned)
@@ -28,7 +33,9 @@ struct Tier1Options {
   const u32* counter = nullptr;    // if set: decrement *counter at entry; at zero-crossing leave with ExitKind::Hot, exit_value = block_id
   u64 block_id = 0;                // Block's identity for Hot
   u64 exit_ids[2] = {0, 0};        // exit_value of ExitKind::Chain for the direct exits, in order (taken, not taken)
-  u64* last_target = nullptr;      // if set: an indirect exit that is no return writes the guest pc it goes to there (for region growth)
+  /// If set (kTargetsKept numbers): where an indirect exit that is no return went lately; `counter` says which one is written. For the
+  /// growth of regions.
+  u64* targets = nullptr;
   bool soft_mmu = false;           // full system: guest accesses look into the state's TLBs, jump caches are keyed, direct exits to other pages look up
   bool poll = true;                // blocks that end in a backward or indirect exit look at CpuState::interrupt at entry
 };
@@ -71,8 +78,8 @@ const FallbackRecord* keep_fallback(const ir::Inst& inst, const ir::Type* types)
 /// A field of the code that depends on this run of Kiln: on where the block's record and the code are. Addresses of Kiln's own functions
 /// are none: they belong to the build.
 struct Tier1Relocation {
-  enum class Kind : u8 { Leave, LookupMiss, Counter, BlockId, Exit0, Exit1, LastTarget, Fallback };
-  u32 offset;                      // of the field: Leave, LookupMiss rel32; Fallback 8 bytes; the others 4
+  enum class Kind : u8 { Leave, LookupMiss, Counter, BlockId, Exit0, Exit1, Targets, Fallback, LeaveChain, LeaveHot, LeavePoll };
+  u32 offset;                      // of the field: Leave…, LookupMiss rel32; Fallback 8 bytes; the others 4
   Kind kind;
   u8 index = 0;                    // Fallback: into Tier1Code::fallbacks
 };
@@ -106,7 +113,7 @@ inline constexpr const char* kCachedRegisterNames[10] = {"r13", "r14", "r15", "r
 Tier1Code stitch(const ir::Block& block, const ir::GuestDesc& guest, const Tier1Options& options, bool record);
 
 /// Makes code that was stitched with other options (of the same shape, relocatable) fit these. Options' addresses must be such that the
-/// code would be relocatable again: ids, counter and last_target in the low 2 GiB, the runtime entries within rel32. False if they are not.
+/// code would be relocatable again: ids, counter and targets in the low 2 GiB, the runtime entries within rel32. False if they are not.
 bool relocate(std::span<u8> code, std::span<const Tier1Relocation> relocations, std::span<const FallbackRecord* const> fallbacks,
               const Tier1Options& options);
 

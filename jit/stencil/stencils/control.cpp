@@ -113,8 +113,12 @@ struct probe_key {
   }
 };
 FAMILY(probe_key, 10)
-// Notes a value at an absolute address: in the low 2 GiB, or not.
-struct note_near { template <int A> static void run(Frame& f) { asm volatile("movq %0,%c1" : : "r"(f.r[A]), "i"(HOLE_A)); } };
+// Notes a value: in a table in the low 2 GiB, by the low bits of a counter there, or at an absolute address.
+struct note_near { using kills_t = void;
+  template <int A> static void run(Frame& f) {
+    asm volatile("movl %c1,%%eax\n\tandl $15,%%eax\n\tmovq %0,%c2(,%%rax,8)" : : "r"(f.r[A]), "i"(HOLE_A), "i"(HOLE_B) : "rax");
+  }
+};
 struct note_far { using kills_t = void;
   template <int A> static void run(Frame& f) { asm volatile("movabsq %1,%%rax\n\tmovq %0,(%%rax)" : : "r"(f.r[A]), "i"(HOLE_64) : "rax"); }
 };

@@ -155,6 +155,7 @@ bool relocate(std::span<u8> code, std::span<const Tier1Relocation> relocations, 
   for (const Tier1Relocation& x : relocations) {
     using Kind = Tier1Relocation::Kind;
     const bool wide = x.kind == Kind::Fallback;
+    const bool relative = x.kind == Kind::Leave || x.kind == Kind::LookupMiss || x.kind >= Kind::LeaveChain;
     if (x.offset > code.size() || code.size() - x.offset < (wide ? 8 : 4)) return false;
     u64 value = 0;
     switch (x.kind) {
@@ -164,14 +165,17 @@ bool relocate(std::span<u8> code, std::span<const Tier1Relocation> relocations, 
       case Kind::BlockId: value = options.block_id; break;
       case Kind::Exit0: value = options.exit_ids[0]; break;
       case Kind::Exit1: value = options.exit_ids[1]; break;
-      case Kind::LastTarget: value = reinterpret_cast<u64>(options.last_target); break;
+      case Kind::Targets: value = reinterpret_cast<u64>(options.targets); break;
+      case Kind::LeaveChain: value = options.runtime.leave_chain; break;
+      case Kind::LeaveHot: value = options.runtime.leave_hot; break;
+      case Kind::LeavePoll: value = options.runtime.leave_poll; break;
       case Kind::Fallback:
         if (x.index >= fallbacks.size()) return false;
         value = reinterpret_cast<u64>(fallbacks[x.index]);
         std::memcpy(code.data() + x.offset, &value, 8);
         continue;
     }
-    if (x.kind == Kind::Leave || x.kind == Kind::LookupMiss) {
+    if (relative) {
       value -= options.code_address + x.offset + 4;
       if (!fits32(value)) return false;
     } else if (value > 0x7fffffff) {

@@ -186,11 +186,13 @@ void Stitcher::exit_branch(const Inst& inst) {
 void Stitcher::exit_indirect(const Inst& inst) {
   const u8 reg = use(inst.args[0]);
   flush();
-  if (options_->last_target != nullptr && static_cast<ir::ExitHint>(inst.lane) != ir::ExitHint::Return) {
-    const u64 place = reinterpret_cast<u64>(options_->last_target);
-    const bool near = place <= 0x7fffffff;
-    note_field(near, here() + hole_offset(id::note_near + reg, stencil::Hole::A32), Kind::LastTarget);
-    emit((near ? id::note_near : id::note_far) + reg, place);
+  if (options_->targets != nullptr && options_->counter != nullptr && static_cast<ir::ExitHint>(inst.lane) != ir::ExitHint::Return) {
+    const u64 place = reinterpret_cast<u64>(options_->targets), counter = reinterpret_cast<u64>(options_->counter);
+    const bool near = place <= 0x7fffffff && counter <= 0x7fffffff;
+    note_field(near, here() + hole_offset(id::note_near + reg, stencil::Hole::A32), Kind::Counter);
+    note_field(near, here() + hole_offset(id::note_near + reg, stencil::Hole::B32), Kind::Targets);
+    if (near) emit(id::note_near + reg, counter, place);
+    else emit(id::note_far + reg, place);
   }
   emit((options_->soft_mmu ? id::probe_key : id::probe) + reg);
   const u32 miss = last_taken_;
@@ -213,6 +215,27 @@ void Stitcher::leave_stub(u64 pc, ir::ExitKind kind, std::optional<u64> value, s
   jump_to(options_->runtime.leave, Kind::Leave);
 }
 
+std::pair<HostAddr, Stitcher::Kind> Stitcher::leave_way(ir::ExitKind kind) const {
+  const RuntimeEntries& runtime = options_->runtime;
+  if (kind == ir::ExitKind::Chain) return {runtime.leave_chain, Kind::LeaveChain};
+  if (kind == ir::ExitKind::Hot) return {runtime.leave_hot, Kind::LeaveHot};
+  return {runtime.leave_poll, Kind::LeavePoll};
+}
+
+bool Stitcher::leave_by_id_reaches(ir::ExitKind kind, u64 id) const {
+  const HostAddr target = leave_way(kind).first;
+  const s64 distance = static_cast<s64>(target - (options_->code_address + here() + 10));
+  return target != 0 && id <= 0x7fffffff && distance == static_cast<s32>(distance);
+}
+
+void Stitcher::leave_by_id(u64 pc, ir::ExitKind kind, u64 id, Kind field) {
+  if (!leave_by_id_reaches(kind, id)) return leave_stub(pc, kind, id, field);
+  emit(id::mov_ti32, id);
+  note_field(true, here() - 4, field);
+  const auto [target, way] = leave_way(kind);
+  jump_to(target, way);
+}
+
 /// Cold parts, then stubs of the exits, then constants.
 void Stitcher::finish() {
   for (std::size_t i = 0; i < cold_.size(); ++i) {
@@ -226,7 +249,8 @@ void Stitcher::finish() {
   for (const Leave& leave : leaves_) {
     reserve();
     bind_label(leave.fixup);
-    if (leave.kind == ir::ExitKind::Hot) leave_stub(block_->pc, leave.kind, leave.value, Kind::BlockId);
+    if (leave.kind == ir::ExitKind::Hot) leave_by_id(block_->pc, leave.kind, leave.value, Kind::BlockId);
+    else if (leave_by_id_reaches(leave.kind, options_->block_id)) leave_by_id(block_->pc, leave.kind, options_->block_id, Kind::BlockId);
     else leave_stub(block_->pc, leave.kind);
   }
   for (const Trap& t : traps_) {
@@ -264,7 +288,7 @@ void Stitcher::finish() {
       continue;
     }
     code_.exits.push_back({edge.fixup, stub, edge.target});
-    leave_stub(edge.target, ir::ExitKind::Chain, options_->exit_ids[i], i == 0 ? Kind::Exit0 : Kind::Exit1);
+    leave_by_id(edge.target, ir::ExitKind::Chain, options_->exit_ids[i], i == 0 ? Kind::Exit0 : Kind::Exit1);
   }
   if (!pool_.empty()) {
     while (here() % 16) *out_++ = 0xcc;

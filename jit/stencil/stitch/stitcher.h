@@ -121,6 +121,9 @@ class Stitcher {
   void exit_exception(const Inst& inst);
   void finish();
   using Kind = Tier1Relocation::Kind;
+  std::pair<HostAddr, Kind> leave_way(ir::ExitKind kind) const;
+  bool leave_by_id_reaches(ir::ExitKind kind, u64 id) const;
+  void leave_by_id(u64 pc, ir::ExitKind kind, u64 id, Kind field);
   void leave_stub(u64 pc, ir::ExitKind kind, std::optional<u64> value = {}, std::optional<Kind> field = {});
   void align_field(unsigned bytes_before);
   void exit_edge(u32 fixup, GuestAddr target);

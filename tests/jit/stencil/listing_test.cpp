@@ -16,7 +16,8 @@ using namespace ir;
 
 constexpr MemOp kByte{.width = Width::B1}, kWord{.width = Width::B4}, kDouble{.width = Width::B8};
 
-std::string listing(const char* title, Block& block) {
+/// `counts`: as the engine has it when blocks count and ids are addresses of records.
+std::string listing(const char* title, Block& block, bool counts = false) {
   block.pc = 0x1000;
   optimise(block);
   GuestDesc guest{};
@@ -26,6 +27,17 @@ std::string listing(const char* title, Block& block) {
   options.runtime = {0x10100000, 0x10100100};
   options.exit_ids[0] = 1;
   options.exit_ids[1] = 2;
+  if (counts) {
+    options.runtime.leave_chain = 0x10100200;
+    options.runtime.leave_hot = 0x10100300;
+    options.runtime.leave_poll = 0x10100400;
+    options.entry_patch = true;
+    options.counter = reinterpret_cast<const u32*>(0x20000000);
+    options.targets = reinterpret_cast<u64*>(0x20000100);
+    options.block_id = 0x20000200;
+    options.exit_ids[0] = 0x20000300;
+    options.exit_ids[1] = 0x20000400;
+  }
   const jit::Tier1Code code = jit::stitch(block, guest, options, false);
   return std::string("== ") + title + "\n" + jit::disassemble("x86_64-linux-gnu", "", code.bytes, options.code_address) + "\n";
 }
@@ -78,8 +90,20 @@ std::string floats() {
   return listing("multiply and add", block);
 }
 
+/// What a block costs beside its instructions: count, note of an indirect exit, ways out.
+std::string counting() {
+  Block jump, branch;
+  Builder a(jump);
+  a.insn_start(0x1000, 4);
+  a.exit_indirect(a.get_reg(Type::I64, x_offset(7)), ExitHint::Jump);
+  Builder b(branch);
+  b.insn_start(0x1000, 4);
+  b.exit_branch(b.icmp(Op::icmp_ne_, b.get_reg(Type::I64, x_offset(0)), b.i64(0)), 0x1000, 0x1020);
+  return listing("counting: an indirect jump", jump, true) + listing("counting: a branch", branch, true);
+}
+
 TEST(Listing, Blocks) {
-  const std::string now = table_loop() + selects() + floats();
+  const std::string now = table_loop() + selects() + floats() + counting();
   if (std::getenv("KILN_UPDATE_LISTING")) std::ofstream(LISTING) << now;
   std::stringstream golden;
   golden << std::ifstream(LISTING).rdbuf();
