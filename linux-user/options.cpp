@@ -197,6 +197,8 @@ constexpr Option kOptions[] = {
      [](Parser& p, const std::string&) { p.o.engine.self_check = true; }},
     {"perf-map", nullptr, "PERF_MAP", true, "write /tmp/perf-PID.map",
      [](Parser& p, const std::string&) { p.o.engine.perf_map = true; }},
+    {"jitdump", nullptr, "JITDUMP", true, "write jit-PID.dump with the code itself, for perf inject -j, in $JITDUMPDIR or /tmp",
+     [](Parser& p, const std::string&) { p.o.engine.jitdump = true; }},
     {"list-binfmt", nullptr, nullptr, false, "how binfmt_misc tells each guest's programs (scripts/binfmt)",
      [](Parser& p, const std::string&) {
        list_binfmt();

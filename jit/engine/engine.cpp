@@ -70,6 +70,7 @@ Engine::Impl::Impl(const EngineConfig& c, const ir::GuestDesc& g, AddressSpace& 
     const std::string path = fmt::format("/tmp/perf-{}.map", getpid());
     perf_file = std::fopen(path.c_str(), "w");
   }
+  if (config.jitdump) jitdump = JitDump::open();
   if (!config.cache_file.empty()) open_store();
 }
 
@@ -268,7 +269,7 @@ void Engine::Impl::publish(TranslatedBlock* block, BlockEnd end, u32 patience_sh
   ++stats.blocks;
   stats.guest_insns += block->guest_insns;
   stats.code_bytes += block->code_bytes;
-  if (perf_file != nullptr) map_symbol(block->code, block->code_bytes, "t1", block->pc);
+  map_symbol(block->code, block->code_bytes, "t1", block->pc);
 }
 
 TranslatedBlock* Engine::Impl::find_or_translate(ThreadRecord& thread, std::unique_lock<std::mutex>& lock) {
@@ -286,7 +287,11 @@ TranslatedBlock* Engine::Impl::find_or_translate(ThreadRecord& thread, std::uniq
 }
 
 void Engine::Impl::map_symbol(HostAddr address, std::size_t bytes, const char* kind, GuestAddr pc) {
-  fmt::print(perf_file, "{:x} {:x} {}_{:x}\n", address, bytes, kind, pc);
+  if (perf_file == nullptr && jitdump == nullptr) return;
+  const std::string name = fmt::format("{}_{:x}", kind, pc);
+  if (jitdump != nullptr) jitdump->add(address, {cache.writable(address), bytes}, name);
+  if (perf_file == nullptr) return;
+  fmt::print(perf_file, "{:x} {:x} {}\n", address, bytes, name);
   std::fflush(perf_file);
 }
 
@@ -620,6 +625,12 @@ void Engine::after_fork_parent() {
 void Engine::after_fork_child(CpuState* cpu) {
   ThreadRecord* self = thread_of(cpu);
   impl_->unsaved_blocks = 0;  // the parent's
+  // Files of its own for what it translates from now on; perf knows the parent's code by the parent's.
+  if (impl_->jitdump != nullptr) impl_->jitdump = JitDump::open();
+  if (impl_->perf_file != nullptr) {
+    std::fclose(impl_->perf_file);
+    impl_->perf_file = std::fopen(fmt::format("/tmp/perf-{}.map", getpid()).c_str(), "w");
+  }
   std::erase_if(impl_->threads, [&](ThreadRecord* t) { return t != self; });
   // What the compile thread (or another guest thread, with synchronous_tier2) was about to do nobody does now: it is to be asked for again.
   const auto ask_again = [&](TranslatedBlock* block) {

@@ -20,6 +20,7 @@ struct EngineConfig {
   bool self_check = false;               // interpreter beside the tier, stop at the first difference
   std::string reproducer_path;           // where self-check writes its find
   bool perf_map = false;                 // /tmp/perf-PID.map
+  bool jitdump = false;                  // jit-PID.dump (jitdump.h)
   bool stats = false;
   std::size_t cache_bytes = std::size_t{256} << 20;
   u32 hot_threshold = 1000000;           // entries of a loop's or function's first block before its region is compiled (auto)

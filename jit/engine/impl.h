@@ -11,6 +11,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "jit/engine/jitdump.h"
 #include "jit/engine/block_store.h"
 #include "jit/engine/block_table.h"
 #include "jit/engine/code_cache.h"
@@ -278,6 +279,7 @@ struct Engine::Impl {
   u64 checked_blocks = 0, unchecked_blocks = 0;
   u64 tier2_failures = 0, evictions = 0;
   std::FILE* perf_file = nullptr;
+  std::unique_ptr<JitDump> jitdump;
   void* fork_copy = nullptr;   // of the code cache, while fork() is under way
 };
 

@@ -312,7 +312,7 @@ void Engine::Impl::compile_region(TranslatedBlock* entry, std::unique_lock<std::
   retarget_incoming(*entry);
   ++stats.regions;
   stats.region_code_bytes += r->code.memory.size;
-  if (perf_file != nullptr) map_symbol(r->code.entry, r->code.memory.size, "t2", entry->pc);
+  map_symbol(r->code.memory.executable, r->code.memory.size, "t2", entry->pc);
 }
 
 }  // namespace kiln::jit
