@@ -114,6 +114,9 @@ struct GuestAbi {
   };
   bool (*pop_signal_frame)(Thread&, u64& mask, GuestStack& stack);
   int bad_frame_code;  // si_code of the SIGSEGV then
+  /// After every exit of the engine with an exception, whatever becomes of it; and in the child of a fork. May be null.
+  void (*exception_taken)(ir::CpuState*) = nullptr;
+  void (*forked)() = nullptr;
 };
 
 /// The ABI for an ELF header's machine/class/data, or null.

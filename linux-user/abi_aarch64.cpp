@@ -306,6 +306,8 @@ const GuestAbi kAbiAarch64 = {
     .push_signal_frame = push_signal_frame,
     .pop_signal_frame = pop_signal_frame,
     .bad_frame_code = SEGV_MAPERR,
+    .exception_taken = arm::release_exclusive,
+    .forked = arm::forget_exclusive_claims,
 };
 
 }  // namespace kiln::user

@@ -71,6 +71,7 @@ void raise_for(Thread& thread, ir::ExitKind kind) {
       std::fprintf(stderr, "kiln: internal error: engine gave exit kind %u\n", static_cast<unsigned>(kind));
       std::abort();
   }
+  if (auto* taken = thread.process->abi->exception_taken) taken(thread.cpu);
   // A signal that came before is delivered first: the instruction is carried out again afterwards, and faults again. Not so a trap,
   // which is reported behind its instruction.
   block_all_signals();

@@ -1,5 +1,7 @@
 // The AArch64 user-visible state, as slots behind CpuState.
 #pragma once
+#include <atomic>
+
 #include "ir/cpu_state.h"
 
 namespace kiln::arm {
@@ -14,6 +16,7 @@ struct A64State : ir::CpuState {
   u64 exclusive_address;  // ~0: no reservation
   u64 exclusive_value[2]; // what the load-exclusive saw
   u64 exclusive_version;  // of the address's granule then: see exclusive_version() in helpers.cpp
+  std::atomic<u64>* exclusive_claim;  // the count that a store-exclusive holds at the moment: release_exclusive()
   u64 fpsr_watched;       // the guest has read or written FPSR: from now on rare exception bits are worth a check
   u64 full_system;        // 1: this is the head of an A64SystemState
 };

@@ -21,6 +21,11 @@ void set_fpcr(A64State& state, u32 fpcr);
 u32 nzcv_of(const A64State& state);
 void set_nzcv(A64State& state, u32 nzcv);
 
+/// After a fault, which may have cut a store-exclusive short: others wait for its end.
+void release_exclusive(ir::CpuState* state);
+/// In the child of a fork(): those of threads that do not exist here.
+void forget_exclusive_claims();
+
 /// The frequency that CNTFRQ_EL0 tells and CNTVCT_EL0 counts with.
 inline constexpr u64 kCounterHz = 1'000'000'000;
 

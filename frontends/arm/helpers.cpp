@@ -2,6 +2,7 @@
 #include "frontends/arm/helpers.h"
 
 #include <emmintrin.h>
+#include <sched.h>
 
 #include <array>
 #include <atomic>
@@ -14,6 +15,13 @@ namespace kiln::arm {
 
 using ir::Helper;
 using ir::Type;
+
+void release_exclusive(ir::CpuState* state) {
+  auto*& claimed = static_cast<A64State*>(state)->exclusive_claim;
+  if (claimed == nullptr) return;
+  claimed->store(claimed->load(std::memory_order_relaxed) + 1, std::memory_order_release);
+  claimed = nullptr;
+}
 
 namespace {
 
@@ -72,17 +80,64 @@ __m128i system_cas128(ir::CpuState* state, u64 address, u64 mem_op, __m128i expe
   return cas128_at(reinterpret_cast<HostAddr>(host), expected, desired);
 }
 
-// The global monitor: a count for each granule of 16 bytes (a few share one), which a store-exclusive takes one further before
-// it compares and swaps. Of two that saw the same count one fails, so nobody changes a cell and changes it back unseen.
+// The global monitor: a count for each granule of 16 bytes (a few share one). A store-exclusive that finds the count of its
+// load-exclusive makes it odd, compares and swaps, and leaves the next even count: of two that saw the same count one fails,
+// and nobody else's exclusives come between its look at the count and its swap, however long the host suspends it there.
+// Processes that share memory have counts of their own: between them it is a compare-and-swap.
 std::atomic<u64> exclusive_counts[4096];
 std::atomic<u64>& exclusive_count(u64 address) {  // without the tag
   return exclusive_counts[((address >> 4 ^ address >> 16) & mask_low(40)) % std::size(exclusive_counts)];
 }
 u64 exclusive_version(ir::CpuState*, u64 address) { return exclusive_count(address).load(); }
-// Not whole: a thread that the host suspends between its claim and its compare-and-swap can be passed by A-B-A. The claim would
-// have to be held until the swap, and be given up by faults (stress_order.c's stack() shows it on a busy machine).
-u64 claim_exclusive(ir::CpuState*, u64 address, u64 version) {
-  return exclusive_count(address).compare_exchange_strong(version, version + 1);
+
+/// Makes the count odd. False: another store-exclusive has begun since `version` was read.
+bool claim(ir::CpuState* state, std::atomic<u64>& count, u64 version) {
+  if (!(version & 1) && count.compare_exchange_strong(version, version + 1)) {
+    static_cast<A64State*>(state)->exclusive_claim = &count;
+    return true;
+  }
+  // Its owner is in the middle of it. If the host keeps it from going on, trying again at once only takes its time.
+  if (count.load(std::memory_order_relaxed) & 1) {
+    for (int n = 0; n < 64; ++n) _mm_pause();
+    if (count.load(std::memory_order_relaxed) & 1) sched_yield();
+  }
+  return false;
+}
+
+template <class T>
+bool swap_at(HostAddr host, u64 expected, u64 desired) {
+  T old = static_cast<T>(expected);
+  return __atomic_compare_exchange_n(reinterpret_cast<T*>(host), &old, static_cast<T>(desired), false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST);
+}
+/// Where an exclusive of user mode or, with its MemOp, of a full system goes; the latter raises what is to be raised.
+HostAddr exclusive_place(ir::CpuState* state, u64 address, u64 mem_op) {
+  if (mem_op == kUserExclusive) return state->memory_base + (address & mask_low(56));
+  return reinterpret_cast<HostAddr>(ir::guest_pointer(state, address, static_cast<u32>(mem_op) | ir::kStoreAccess));
+}
+/// 1: stored.
+template <class T>
+u64 store_exclusive_at(ir::CpuState* state, HostAddr host, u64 address, u64 version, u64 expected, u64 desired) {
+  if (!claim(state, exclusive_count(address), version)) return 0;
+  const bool stored = swap_at<T>(host, expected, desired);  // may fault: release_exclusive()
+  release_exclusive(state);
+  return stored;
+}
+template <class T>
+u64 store_exclusive(ir::CpuState* state, u64 address, u64 version, u64 expected, u64 desired) {
+  return store_exclusive_at<T>(state, exclusive_place(state, address, kUserExclusive), address, version, expected, desired);
+}
+template <class T>
+u64 system_store_exclusive(ir::CpuState* state, u64 address, u64 mem_op, u64 version, u64 desired) {
+  return store_exclusive_at<T>(state, exclusive_place(state, address, mem_op), address, version,
+                               static_cast<A64State*>(state)->exclusive_value[0], desired);
+}
+u64 store_exclusive_pair(ir::CpuState* state, u64 address, u64 mem_op, u64 version, __m128i expected, __m128i desired) {
+  const HostAddr host = exclusive_place(state, address, mem_op);
+  if (!claim(state, exclusive_count(address), version)) return 0;
+  const __m128i old = cas128_at(host, expected, desired);
+  release_exclusive(state);
+  return _mm_movemask_epi8(_mm_cmpeq_epi8(old, expected)) == 0xffff;
 }
 
 u64 read_fpsr(ir::CpuState* state) {
@@ -118,10 +173,22 @@ template <class F>
 Helper crc_helper(const char* name, F* function) {
   return {name, address_of(function), Type::I32, {Type::I32, Type::I64}, ir::PURE};
 }
+template <class F>
+Helper store_exclusive_helper(const char* name, F* function, u32 effects) {
+  return {name,
+          address_of(function),
+          Type::I64,
+          {Type::I64, Type::I64, Type::I64, Type::I64},
+          effects | ir::READS_MEM | ir::WRITES_MEM | ir::MAY_FAULT};
+}
 // They read what earlier floating-point instructions left in MXCSR and change what later ones do: nothing moves across them.
 constexpr u32 kStateEffects = ir::READS_STATE | ir::WRITES_STATE;
 
 }  // namespace
+
+void forget_exclusive_claims() {
+  for (auto& count : exclusive_counts) count.store((count.load() + 1) & ~u64{1});
+}
 
 const Helper kCrc32[2][4] = {{crc_helper("crc32b", crc32<1>), crc_helper("crc32h", crc32<2>), crc_helper("crc32w", crc32<4>),
                               crc_helper("crc32x", crc32<8>)},
@@ -140,8 +207,20 @@ const Helper kSystemCas128 = {"system_cas128",
 // Memory effects, so that they stay where they are beside the accesses.
 const Helper kExclusiveVersionOf = {
     "exclusive_version", address_of(exclusive_version), Type::I64, {Type::I64}, ir::READS_MEM | ir::WRITES_MEM};
-const Helper kClaimExclusive = {
-    "claim_exclusive", address_of(claim_exclusive), Type::I64, {Type::I64, Type::I64}, ir::READS_MEM | ir::WRITES_MEM};
+const Helper kStoreExclusive[4] = {store_exclusive_helper("store_exclusive1", store_exclusive<u8>, 0),
+                                   store_exclusive_helper("store_exclusive2", store_exclusive<u16>, 0),
+                                   store_exclusive_helper("store_exclusive4", store_exclusive<u32>, 0),
+                                   store_exclusive_helper("store_exclusive8", store_exclusive<u64>, 0)};
+const Helper kSystemStoreExclusive[4] = {
+    store_exclusive_helper("system_store_exclusive1", system_store_exclusive<u8>, kStateEffects),
+    store_exclusive_helper("system_store_exclusive2", system_store_exclusive<u16>, kStateEffects),
+    store_exclusive_helper("system_store_exclusive4", system_store_exclusive<u32>, kStateEffects),
+    store_exclusive_helper("system_store_exclusive8", system_store_exclusive<u64>, kStateEffects)};
+const Helper kStoreExclusivePair = {"store_exclusive_pair",
+                                    address_of(store_exclusive_pair),
+                                    Type::I64,
+                                    {Type::I64, Type::I64, Type::I64, Type::V128, Type::V128},
+                                    ir::READS_MEM | ir::WRITES_MEM | ir::MAY_FAULT};
 const Helper kReadFpsr = {"read_fpsr", address_of(read_fpsr), Type::I64, {}, kStateEffects};
 const Helper kSettleInexact = {"settle_inexact", address_of(settle_inexact), Type::Void, {}, kStateEffects};
 const Helper kWriteFpsr = {"write_fpsr", address_of(write_fpsr), Type::Void, {Type::I64}, kStateEffects};

@@ -11,8 +11,13 @@ extern const ir::Helper kCrc32[2][4];
 extern const ir::Helper kCas128;
 /// The same in a full system: (address, packed MemOp, expected, desired).
 extern const ir::Helper kSystemCas128;
-extern const ir::Helper kExclusiveVersionOf;  // i64 (address): for claim_exclusive
-extern const ir::Helper kClaimExclusive;      // i64 (address, version): 1 if no other store-exclusive began since; now one has
+extern const ir::Helper kExclusiveVersionOf;  // i64 (address): for the store-exclusive
+/// By log of the size; 1 if it stored. Nothing was stored to the granule by another store-exclusive since the version was read; an odd
+/// version never stores.
+extern const ir::Helper kStoreExclusive[4];        // i64 (address, version, expected, desired)
+extern const ir::Helper kSystemStoreExclusive[4];  // i64 (address, MemOp, version, desired); expected: exclusive_value[0]
+extern const ir::Helper kStoreExclusivePair;  // i64 (address, MemOp or kUserExclusive, version, v128 expected, v128 desired)
+inline constexpr u64 kUserExclusive = u64{1} << 40;
 extern const ir::Helper kReadFpsr;            // i64 ()
 extern const ir::Helper kSettleInexact;       // void (): the mode word after MXCSR.PE
 extern const ir::Helper kWriteFpsr;           // void (i64)

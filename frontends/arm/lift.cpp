@@ -51,6 +51,7 @@ void reset(ir::CpuState* state) {
   s.tpidr_el0 = s.tpidrro_el0 = s.fpcr = s.fpsr = s.fpsr_watched = 0;
   s.exclusive_address = ~u64{0};
   s.exclusive_value[0] = s.exclusive_value[1] = s.exclusive_version = 0;
+  s.exclusive_claim = nullptr;
   s.pc = 0;
   s.flags_kind = static_cast<u32>(ir::FlagsKind::Image);
   s.flags_a = s.flags_b = 0;

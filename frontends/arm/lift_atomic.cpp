@@ -1,6 +1,6 @@
 // Exclusives, load-acquire and store-release, LSE atomics.
 // A store-exclusive is a compare-and-swap from the value that the load-exclusive saw, and fails as well if another
-// store-exclusive to the same granule began meanwhile (helpers.cpp), which finds A-B-A but for a small hole. Plain stores and
+// store-exclusive to the same granule began meanwhile (helpers.cpp): it finds A-B-A. Plain stores and
 // LSE atomics that change a cell and change it back go unnoticed; who mixes them with exclusives on one cell has a value there
 // that does not care (a lock, a count).
 #include "frontends/arm/base_atomic.decode.h"
@@ -46,12 +46,11 @@ Value cas128(Lifter& l, Value address, Value expected, Value desired) {
 /// The beginning of every load-exclusive: before its load, or a change in between would be missed.
 void note_version(Lifter& l, Value address) { l.ir.set_reg(kExclusiveVersion, l.ir.call(kExclusiveVersionOf, {address})); }
 
-/// The beginning of every store-exclusive (i1): is the reservation still there?
-Value claim(Lifter& l, Value address) {
+/// For a store-exclusive: the version if the reservation is for `address`, else one that stores nothing.
+Value reserved_version(Lifter& l, Value address) {
   auto& ir = l.ir;
   const Value same = ir.icmp(Op::icmp_eq_, address, ir.get_reg(Type::I64, kExclusiveAddress));
-  const Value claimed = ir.call(kClaimExclusive, {address, ir.get_reg(Type::I64, kExclusiveVersion)});
-  return ir.and_(same, ir.icmp(Op::icmp_ne_, claimed, ir.i64(0)));
+  return ir.select(same, ir.get_reg(Type::I64, kExclusiveVersion), ir.i64(1));
 }
 
 /// The end of every store-exclusive: status register and reservation.
@@ -61,17 +60,16 @@ void finish_store_exclusive(Lifter& l, u32 rs, Value stored) {
   l.set_r(rs, l.ir.zext(Type::I32, l.ir.not_(stored)));
 }
 
-/// Store-exclusive of up to eight bytes. Straight-line: without the reservation it swaps the value seen for itself,
-/// which writes nothing new.
-void store_exclusive(Lifter& l, unsigned log_size, u32 release, u32 rs, u32 rn, Value desired) {
+/// Store-exclusive of up to eight bytes. The load is there for its alignment check.
+void store_exclusive(Lifter& l, unsigned log_size, u32 rs, u32 rn, Value desired) {
   auto& ir = l.ir;
   const Value address = l.x_sp(rn);
-  const Value reserved = claim(l, address);
-  Value expected = ir.get_reg(Type::I64, exclusive_value(0));
-  if (log_size < 3) expected = ir.ubfx(ir.trunc(Type::I32, expected), 0, 8u << log_size);
-  desired = ir.select(reserved, desired, expected);
-  const Value old = ir.atomic_cas(address, expected, desired, l.ordered(log_size, release ? Order::SeqCst : Order::Relaxed));
-  finish_store_exclusive(l, rs, ir.and_(reserved, ir.icmp(Op::icmp_eq_, old, expected)));
+  ir.load(Type::I64, address, 0, l.ordered(log_size, Order::Relaxed));
+  const Value version = reserved_version(l, address);
+  const Value stored =
+      l.system ? ir.call(kSystemStoreExclusive[log_size], {address, ir.i64(l.plain(log_size).pack()), version, desired})
+               : ir.call(kStoreExclusive[log_size], {address, version, ir.get_reg(Type::I64, exclusive_value(0)), desired});
+  finish_store_exclusive(l, rs, ir.icmp(Op::icmp_ne_, stored, ir.i64(0)));
 }
 
 }  // namespace
@@ -110,24 +108,23 @@ Lift lift_ldxp(Lifter& l, const fields::ldxp& f) {
 }
 
 Lift lift_stxr(Lifter& l, const fields::stxr& f) {
-  store_exclusive(l, f.size, f.release, f.rs, f.rn, f.size == 3 ? l.x(f.rt) : l.w(f.rt));
+  store_exclusive(l, f.size, f.rs, f.rn, l.x(f.rt));
   return Lift::Next;
 }
 
 Lift lift_stxp(Lifter& l, const fields::stxp& f) {
   if (!f.sz) {
-    store_exclusive(l, 3, f.release, f.rs, f.rn, join(l, f.rt, f.rt2));
+    store_exclusive(l, 3, f.rs, f.rn, join(l, f.rt, f.rt2));
     return Lift::Next;
   }
   auto& ir = l.ir;
   const Value address = l.x_sp(f.rn);
-  const Value reserved = claim(l, address);
-  const Value low = ir.get_reg(Type::I64, exclusive_value(0)), high = ir.get_reg(Type::I64, exclusive_value(1));
-  const Value expected = join_v(l, low, high);
-  const Value desired = join_v(l, ir.select(reserved, l.x(f.rt), low), ir.select(reserved, l.x(f.rt2), high));
-  const Value old = cas128(l, address, expected, desired);
-  const Value difference = ir.or_(ir.xor_(half(l, old, 0), low), ir.xor_(half(l, old, 1), high));
-  finish_store_exclusive(l, f.rs, ir.and_(reserved, ir.icmp(Op::icmp_eq_, difference, ir.i64(0))));
+  ir.load(Type::V128, address, 0, l.ordered(4, Order::Relaxed));
+  const Value expected = join_v(l, ir.get_reg(Type::I64, exclusive_value(0)), ir.get_reg(Type::I64, exclusive_value(1)));
+  const Value desired = join_v(l, l.x(f.rt), l.x(f.rt2));
+  const u64 op = l.system ? l.plain(4).pack() : kUserExclusive;
+  const Value stored = ir.call(kStoreExclusivePair, {address, ir.i64(op), reserved_version(l, address), expected, desired});
+  finish_store_exclusive(l, f.rs, ir.icmp(Op::icmp_ne_, stored, ir.i64(0)));
   return Lift::Next;
 }
 

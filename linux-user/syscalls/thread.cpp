@@ -180,6 +180,7 @@ s64 clone_process(Thread& thread, const CloneArgs& args) {
       thread.vfork_child = false;
     }
     become_only_thread(thread);
+    if (process.abi->forked) process.abi->forked();
     forget_tracees();
     if (thread.trace || process.traced) {
       trace_child(thread, thread, args.exit_signal == SIGCHLD ? PTRACE_EVENT_FORK : PTRACE_EVENT_CLONE, false);

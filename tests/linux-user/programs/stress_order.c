@@ -333,11 +333,7 @@ int main(int argc, char** argv) {
   litmus();
   STRESS(0.2, rmw());
   STRESS(0.15, pairs());
-#ifndef __aarch64__  // Kiln's exclusives leave a hole there: see frontends/arm/helpers.cpp, claim_exclusive()
   STRESS(0.15, stack());
-#else
-  (void)stack;
-#endif
   STRESS(0.1, exclusives());
   return done();
 }
