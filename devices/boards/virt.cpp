@@ -3,6 +3,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 
 #include "devices/boards/arm64_boot.h"
@@ -14,10 +15,13 @@
 #include "devices/flash/flash_file.h"
 #include "devices/gpio/pl061.h"
 #include "devices/intc/gicv2.h"
+#include "devices/intc/gicv2m.h"
 #include "devices/intc/gicv3.h"
+#include "devices/pci/host.h"
 #include "devices/serial/pl011.h"
 #include "devices/timer/pl031.h"
 #include "devices/virtio/mmio.h"
+#include "devices/virtio/pci.h"
 
 namespace kiln::devices {
 
@@ -29,7 +33,14 @@ constexpr u64 kLargestFile = u64{4} << 30;
 constexpr u64 kKeyPressNs = 100'000'000;
 constexpr unsigned kPowerKey = 3;  // the GPIO line of the device tree's poweroff key
 
-class Virt final : public Board {
+/// The range of PCI's I/O ports, of which no device has any.
+class NoPorts final : public MmioDevice {
+ public:
+  u64 read(u64, unsigned bytes) override { return mask_low(8 * bytes); }
+  void write(u64, u64, unsigned) override {}
+};
+
+class Virt final : public Board, private MsiTarget {
  public:
   explicit Virt(const BoardServices& services) : services_(services) {}
   Result<void> build(const BoardOptions& options);
@@ -50,6 +61,9 @@ class Virt final : public Board {
   void offer_to_firmware(std::vector<u8> kernel, std::vector<u8> initrd, const std::string& append);
   Result<void> add_virtio(const BoardOptions& options);
   void add_gic();
+  void add_pcie();
+  Result<void> add_pci_device(DeviceOption option, VirtioFactory& factory);
+  void message(u64 address, u32 data) override;
   IrqLine& spi(unsigned index) { return gicv2_ != nullptr ? gicv2_->spi(index) : gicv3_->spi(index); }
   IrqLine& ppi(unsigned cpu, unsigned index) { return gicv2_ != nullptr ? gicv2_->ppi(cpu, index) : gicv3_->ppi(cpu, index); }
   void add(std::string name, Device& device) { devices_.emplace_back(std::move(name), &device); }
@@ -71,7 +85,10 @@ class Virt final : public Board {
   std::unique_ptr<Pflash> flash_[2];
   std::unique_ptr<Timer> key_release_;
   std::vector<std::unique_ptr<VirtioDevice>> virtio_devices_;
-  std::vector<std::string> virtio_names_;
+  std::unique_ptr<Gicv2m> v2m_;
+  std::unique_ptr<PcieHost> pcie_;
+  NoPorts pcie_ports_;
+  std::vector<std::unique_ptr<VirtioPci>> pci_functions_;
   std::vector<std::unique_ptr<VirtioMmio>> virtio_slots_;
   std::vector<std::pair<std::string, Device*>> devices_;
   std::vector<Loaded> loaded_;
@@ -138,24 +155,69 @@ void Virt::add_gic() {
   }
 }
 
+/// Message-signalled interrupts reach the frame of GICv2m and nothing else.
+void Virt::message(u64 address, u32 data) {
+  if (address == kGicV2m.base + Gicv2m::kSetSpi) v2m_->raise(data);
+}
+
+void Virt::add_pcie() {
+  MemoryBus& bus = services_.bus;
+  v2m_ = std::make_unique<Gicv2m>(kV2mSpi, kV2mSpis, [this](unsigned index) -> IrqLine& { return spi(index); });
+  bus.map_mmio(kGicV2m.base, kGicV2m.size, *v2m_, "gic-v2m");
+  const std::array<IrqLine*, 4> intx{&spi(kPcieSpi), &spi(kPcieSpi + 1), &spi(kPcieSpi + 2), &spi(kPcieSpi + 3)};
+  pcie_ = std::make_unique<PcieHost>(bus, static_cast<MsiTarget&>(*this), intx, kPcieMmio.base, kPcieMmio.size);
+  bus.map_mmio(kPcieEcam.base, kPcieEcam.size, *pcie_, "pcie-ecam");
+  bus.map_mmio(kPciePio.base, kPciePio.size, pcie_ports_, "pcie-ports");
+  add("pcie", *pcie_);
+  tree_options_.pcie = true;
+}
+
+/// "-device virtio-…-pci[,addr=SLOT]".
+Result<void> Virt::add_pci_device(DeviceOption option, VirtioFactory& factory) {
+  const auto failed = [&](const std::string& why) { return Error{"-device " + option.model + ": " + why}; };
+  unsigned slot = 0;
+  if (const auto bus = option.properties.find("bus"); bus != option.properties.end()) {
+    if (bus->second != "pcie.0") return failed("there is no bus \"" + bus->second + "\" (pcie.0)");
+    option.properties.erase(bus);
+  }
+  if (const auto address = option.properties.find("addr"); address != option.properties.end()) {
+    char* end = nullptr;
+    slot = static_cast<unsigned>(std::strtoul(address->second.c_str(), &end, 16));
+    if (slot == 0 || slot >= PcieHost::kSlots || (*end != 0 && std::string(end) != ".0"))
+      return failed("addr=" + address->second + " is no slot (1..1f)");
+    option.properties.erase(address);
+  }
+  auto device = factory.make(option);
+  if (!device) return Error{device.error()};
+  virtio_devices_.push_back(std::move(*device));
+  pci_functions_.push_back(std::make_unique<VirtioPci>(*virtio_devices_.back()));
+  if (!pcie_->insert(*pci_functions_.back(), option.model, slot)) return failed("the slot is taken, or all are");
+  return {};
+}
+
 /// The devices of the command line in order, then empty slots.
 Result<void> Virt::add_virtio(const BoardOptions& options) {
   VirtioFactory factory(services_, options.back_ends);
+  std::vector<std::pair<std::string, VirtioDevice*>> slots;
   for (const DeviceOption& option : options.devices) {
     const VirtioFactory::Model model = VirtioFactory::split(option.model);
-    if (!VirtioFactory::knows(model.kind)) return Error{"-device " + option.model + ": there is no such device for the virt board"};
-    if (model.transport == "pci") return Error{"-device " + option.model + ": PCI is not implemented yet; use " + model.kind + "-device"};
-    if (virtio_devices_.size() == kVirtioSlots) return Error{"-device " + option.model + ": all virtio slots are taken"};
+    if (!VirtioFactory::knows(model.kind))
+      return Error{"-device " + option.model + ": there is no such device for the virt board"};
+    if (model.transport == "pci") {
+      if (auto added = add_pci_device(option, factory); !added) return added;
+      continue;
+    }
+    if (slots.size() == kVirtioSlots) return Error{"-device " + option.model + ": all virtio slots are taken"};
     auto device = factory.make(option);
     if (!device) return Error{device.error()};
     virtio_devices_.push_back(std::move(*device));
-    virtio_names_.push_back(model.kind);
+    slots.emplace_back(model.kind, virtio_devices_.back().get());
   }
+  slots.resize(kVirtioSlots);
   for (unsigned i = 0; i < kVirtioSlots; ++i) {
-    VirtioDevice* device = i < virtio_devices_.size() ? virtio_devices_[i].get() : nullptr;
-    virtio_slots_.push_back(std::make_unique<VirtioMmio>(spi(kVirtioSpi + i), device));
+    virtio_slots_.push_back(std::make_unique<VirtioMmio>(spi(kVirtioSpi + i), slots[i].second));
     std::string name = "virtio-mmio." + std::to_string(i);
-    if (device != nullptr) name += " (" + virtio_names_[i] + ")";
+    if (slots[i].second != nullptr) name += " (" + slots[i].first + ")";
     services_.bus.map_mmio(kVirtio.base + i * kVirtio.size, kVirtio.size, *virtio_slots_[i], name);
     add(std::move(name), *virtio_slots_[i]);
   }
@@ -181,6 +243,7 @@ Result<void> Virt::build(const BoardOptions& options) {
   add("pl061", *gpio_);
   key_release_ = services_.clock.create_timer([this] { gpio_->set_input(kPowerKey, false); });
 
+  add_pcie();
   fw_cfg_ = std::make_unique<FwCfg>(services_.dma);
   fw_cfg_->add_number(FwCfg::kCpus, services_.cpus.size(), 2);
   bus.map_mmio(kFwCfg.base, kFwCfg.size, *fw_cfg_, "fw-cfg");

@@ -70,6 +70,7 @@ class Fuzzer {
         return;
       }
       case 7: return board_->cpu_output(bus_.cpu, static_cast<unsigned>(pick(6)), pick(2) != 0);
+      case 13: return pci_session();
       case 8:
         if (pick(50) == 0) board_->reset();
         if (pick(10) == 0) open_gic();
@@ -193,6 +194,25 @@ class Fuzzer {
     if (pick(3) != 0) loop_.run();
   }
 
+  /// Firmware's work, and MSI-X; the devices' registers are then among the regions that poke() finds.
+  void pci_session() {
+    const u64 slot = 1 + pick(3), config = 0x3f000000 + (slot << 15);
+    if (pick(4) == 0) {
+      bus_.store(config + 0x14, 0x10000000 + 0x100000 * slot);
+      bus_.store(config + 0x20, 0x10010000 + 0x100000 * slot);
+      bus_.store(config + 0x24, 0);
+      bus_.store(config + 4, 6, 2);
+      bus_.store(config + 0x98 + 2, 0x8000, 2);
+    }
+    const u64 table = 0x10000000 + 0x100000 * slot;
+    for (u64 i = 0; i < 3; ++i) {
+      bus_.store(table + 16 * i, pick(4) != 0 ? 0x08020040 : value());
+      bus_.store(table + 16 * i + 8, pick(4) != 0 ? 80 + i : value());
+      bus_.store(table + 16 * i + 12, pick(2));
+    }
+    bus_.store(config + align_down(pick(256), 4), value());
+  }
+
   /// Interrupts all on, as an operating system has them.
   void open_gic() {
     bus_.store(0x08000000, 3);
@@ -251,7 +271,7 @@ class Fuzzer {
   FakeChar terminal_, console_;
   FakeNet net_;
   FakeDisk disk_{loop_, 128 * 512};
-  std::vector<const char*> transports_ = {"-device"};
+  std::vector<const char*> transports_ = {"-device", "-pci"};
   std::unique_ptr<Board> board_;
 };
 
