@@ -1,6 +1,7 @@
 // A vCPU's TLBs and the slow path of memory accesses.
 // Code. A jump-cache key stands for what fetches mean: mode word and address space. Keys are made as spaces appear and die together
-// (new_key_epoch) when a translation changes that something was fetched through, or when there are no more.
+// (new_key_epoch) when a translation changes that something was fetched through. A key that died does not come back until the
+// numbers are used up; so what was kept under it (jump cache, regions, fetch_) need not be looked for.
 #include <fmt/format.h>
 
 #include <cstring>
@@ -28,15 +29,23 @@ constexpr u64 kMostKeys = 0x7ffe;
 void Vcpu::new_key_epoch() {
   keys_.clear();
   located_.clear();
-  next_key_ = 1;
-  for (FetchEntry& entry : fetch_) entry.tag = kNoTag;
-  for (std::size_t i = 0; i < ir::kJumpCacheEntries; ++i) state_->jump_cache()[i].pc = ir::empty_jump_cache_pc(i);
   state_->jump_key = ir::kJumpKeyUnknown;
   ++stats.key_epochs;
 }
 
+// Between runs of guest code.
+void Vcpu::renew_keys() {
+  if (next_key_ < kMostKeys / 2) return;
+  new_key_epoch();
+  // Numbers are used again: nothing may be left that was kept under them.
+  next_key_ = 1;
+  for (FetchEntry& entry : fetch_) entry.tag = kNoTag;
+  for (std::size_t i = 0; i < ir::kJumpCacheEntries; ++i) state_->jump_cache()[i].pc = ir::empty_jump_cache_pc(i);
+  engine_.forget_keys();
+}
+
 void Vcpu::find_key() {
-  if (next_key_ >= kMostKeys) new_key_epoch();
+  if (next_key_ >= kMostKeys) return __atomic_store_n(&state_->interrupt, 1, __ATOMIC_RELEASE);  // renew_keys() soon
   auto [it, fresh] = keys_.try_emplace({desc_.space_of(state_), state_->mode}, next_key_ << kKeyShift);
   if (fresh) ++next_key_, ++stats.new_keys;
   state_->jump_key = it->second;
@@ -46,7 +55,8 @@ bool Vcpu::locate(GuestAddr pc, GuestAddr& place) {
   if (state_->jump_key == ir::kJumpKeyUnknown) find_key();
   const u64 page = align_down(pc, kPage);
   FetchEntry& entry = fetch_[(page / kPage) % kFetchEntries];
-  if (entry.tag == (page ^ state_->jump_key)) {
+  const bool known = state_->jump_key != ir::kJumpKeyUnknown;
+  if (known && entry.tag == (page ^ state_->jump_key)) {
     place = entry.place + (pc - page);
     return true;
   }
@@ -58,6 +68,7 @@ bool Vcpu::locate(GuestAddr pc, GuestAddr& place) {
     return false;
   }
   place = range->ram->place_base + range->ram_offset + (t.physical - range->start);
+  if (!known) return true;
   entry.tag = page ^ state_->jump_key;
   entry.place = place - (pc - page);
   located_.insert(page);

@@ -63,6 +63,7 @@ void Vcpu::start_at(GuestAddr entry, std::span<const u64> arguments) {
 void Vcpu::service() {
   __atomic_store_n(&state_->interrupt, 0, __ATOMIC_SEQ_CST);
   const u32 requests = requests_.exchange(0);
+  renew_keys();
   if (requests & Flush) flush_all();
   if (requests & Alarm) desc_.alarm(state_);
   if (desc_.interrupt(state_)) {

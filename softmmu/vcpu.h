@@ -103,6 +103,7 @@ class Vcpu final : public ir::VcpuPort {
   void flush_non_global();
   void find_key();
   void new_key_epoch();
+  void renew_keys();
   void service();
   void wait_halted();
   void wait_stopped();

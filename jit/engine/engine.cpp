@@ -348,7 +348,7 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
       pending = nullptr;
       thread.active.store(true);
     }
-    const HostAddr code = remember_code(cpu, *block);
+    const HostAddr code = config.soft_mmu ? entry_of(cpu, *block) : remember_code(cpu, *block);
     if (code == 0) {
       thread.active.store(false);
       continue;
@@ -384,6 +384,34 @@ ExitKind Engine::Impl::run(CpuState* cpu) {
   }
 }
 
+// A full system's region is for one translation of its pages; elsewhere its entry block runs in tier 1.
+HostAddr Engine::Impl::entry_of(CpuState* cpu, TranslatedBlock& block) {
+  constexpr std::size_t kEntryNop = 5;
+  constexpr u32 kMany = 1000;
+  const HostAddr code = remember_code(cpu, block);
+  if (code == 0 || code == block.code) return code;
+  Region* region = block.region;
+  if (region == nullptr || region->dead) return code;
+  if (region->valid_key == cpu->jump_key) return code;
+  if (unknown_key(cpu)) return block.code + kEntryNop;
+  for (const auto& [page, place] : region->page_places) {
+    GuestAddr now = 0;
+    const u32 kind = cpu->exit_kind;
+    if (memory.locate(cpu, page, now) && now == place) continue;
+    cpu->exit_kind = kind;
+    if (++region->mismatches > kMany) {
+      region->mismatches = 0;
+      thread_of(cpu)->active.store(false);
+      std::unique_lock lock(mutex);
+      if (block.region == region) drop_region(region);
+      return 0;
+    }
+    return block.code + kEntryNop;
+  }
+  region->valid_key = cpu->jump_key;
+  return code;
+}
+
 // Null also where the guest's tables have no translation: the dispatcher finds that out again, and takes the exception.
 TranslatedBlock* Engine::Impl::find_now(CpuState* cpu) {
   GuestAddr place = cpu->pc;
@@ -411,7 +439,7 @@ HostAddr Engine::Impl::find_code(CpuState* cpu) {
   }
   const TranslatedBlock* block = find_now(cpu);
   if (block == nullptr) return 0;
-  if (config.soft_mmu) return remember_code(cpu, *block);
+  if (config.soft_mmu) return remember_code(cpu, *block);  // a region looks itself whether it holds
   if (far != nullptr) {
     const HostAddr code = block->entry.load(std::memory_order_acquire);
     far->code = code;
@@ -562,6 +590,11 @@ ExitKind Engine::step(CpuState* cpu) { return impl_->step(cpu, impl_->masks_addr
 void Engine::invalidate(GuestAddr start, u64 size) {
   std::unique_lock lock(impl_->mutex);
   impl_->invalidate(start, size, true);
+}
+
+void Engine::forget_keys() {
+  std::unique_lock lock(impl_->mutex);
+  for (const auto& [start, region] : impl_->code_regions) region->valid_key = kNoKey;
 }
 
 bool Engine::changed(GuestAddr place, u64 bytes) {

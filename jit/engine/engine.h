@@ -96,6 +96,9 @@ class Engine {
   /// Guest code in [start, start + size) changed, was unmapped or lost its execute right: drop what was made of it.
   void invalidate(GuestAddr start, u64 size);
   void invalidate_all();
+  /// Full system: jump keys begin anew, none means what it did. The caller's thread is outside generated code or about to leave it, and has
+  /// emptied its jump cache.
+  void forget_keys();
   /// For an owner that knows each store to watched pages (full system), before the store: drops what was made of these bytes. True if the
   /// pages hold no code any more and need no watching.
   bool changed(GuestAddr place, u64 bytes);

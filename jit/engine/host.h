@@ -27,6 +27,8 @@ inline constexpr std::size_t kExitStubBytes = 80;
 inline constexpr std::size_t kExitStubPatch = 4;   // offset of the 4-byte displacement to patch (aligned)
 /// Writes the stub for a direct exit: a patchable jump that at first falls into code setting pc, Chain and the exit id.
 void write_exit_stub(u8* out, HostAddr executable, GuestAddr target, u64 exit_id);
+/// Full system: a stub that looks `target` up in the jump cache, under the state's jump_key, and asks at `miss` (pc is set then).
+void write_probe_stub(u8* out, HostAddr executable, GuestAddr target, HostAddr miss);
 inline constexpr std::size_t kExitStubSlow = 8;    // where the unchained path begins
 
 /// Atomically replaces a rel32 displacement whose field is at `field` (executable address) so that it leads to `target`.

@@ -130,6 +130,26 @@ void write_exit_stub(u8* out, HostAddr executable, GuestAddr target, u64 exit_id
 }
 static_assert(8 + 10 + 8 + 10 + 8 + 12 <= kExitStubBytes - 12);
 
+void write_probe_stub(u8* out, HostAddr executable, GuestAddr target, HostAddr miss) {
+  const std::size_t index = ir::jump_cache_index(target);
+  const u64 slot = static_cast<u64>(-static_cast<s64>(ir::kJumpCacheBytes) + static_cast<s64>(index * sizeof(ir::JumpCacheEntry)));
+  u8* p = put(out, {0x48, 0xb8});                                          // movabs target, %rax
+  p = put64(p, target);
+  p = put32(put(p, {0x49, 0x89, 0x84, 0x24}), offsetof(CpuState, pc));     // mov %rax, pc(%r12)
+  p = put32(put(p, {0x49, 0x33, 0x84, 0x24}), offsetof(CpuState, jump_key));  // xor jump_key(%r12), %rax
+  p = put32(put(p, {0x49, 0x3b, 0x84, 0x24}), slot);                       // cmp slot.pc(%r12), %rax
+  p = put(p, {0x75, 0x08});                                                // jne over the jump
+  p = put32(put(p, {0x41, 0xff, 0xa4, 0x24}), slot + 8);                   // jmp *slot.code(%r12)
+  const HostAddr here = executable + static_cast<std::size_t>(p - out);
+  if (reachable(here + 1, miss)) {
+    p = put32(put(p, {0xe9}), miss - (here + 5));
+  } else {
+    p = put64(put(p, {0x48, 0xb8}), miss);
+    p = put(p, {0xff, 0xe0});
+  }
+}
+static_assert(10 + 8 + 8 + 8 + 2 + 8 + 12 <= kExitStubBytes);
+
 bool reachable(HostAddr field, HostAddr target) {
   const s64 distance = static_cast<s64>(target - (field + 4));
   return distance == static_cast<s32>(distance);

@@ -42,6 +42,8 @@ struct ExitSite {
   bool dead = false;             // its owner was dropped
 };
 
+inline constexpr u64 kNoKey = ~u64{0};  // no jump_key, the unknown one neither
+
 /// A region's machine code.
 struct Region {
   RegionCode code;
@@ -51,6 +53,10 @@ struct Region {
   std::vector<GuestAddr> pages;
   u64 id = 0;
   bool dead = false;
+  // Full system: it holds while each of these pages (as seen by the guest) leads to that place; checked once for a jump_key.
+  std::vector<std::pair<GuestAddr, GuestAddr>> page_places;
+  u64 valid_key = kNoKey;
+  u32 mismatches = 0;
 };
 
 /// What the persistent cache must know of a block that was made in this run.
@@ -172,6 +178,7 @@ struct Engine::Impl {
   TranslatedBlock* find(GuestAddr pc, u32 mode, GuestAddr place) const { return blocks.find(pc, mode, place); }
   /// Of a block that one at `from` leads to: a full system knows no more than the page that it is on.
   TranslatedBlock* find_from(const TranslatedBlock& from, GuestAddr pc) const;
+  HostAddr entry_of(ir::CpuState* cpu, TranslatedBlock& block);
   const Region* region_at(HostAddr code);                                 // range_mutex held; null: not in a region
   TranslatedBlock* block_at(HostAddr code);                               // range_mutex held; null: not in tier-1 code
   TranslatedBlock* translate(GuestAddr pc, u32 mode, GuestAddr place);    // mutex held; null: nothing executable at pc
@@ -216,7 +223,7 @@ struct Engine::Impl {
   // tier_up.cpp
   void request_tier2(TranslatedBlock* block, std::unique_lock<std::mutex>& lock);
   bool covered(TranslatedBlock* block);
-  bool grow_region(TranslatedBlock* entry, RegionRequest& request, RegionBuild& build);  // mutex held
+  bool grow_region(TranslatedBlock* entry, RegionRequest& request, RegionBuild& build, std::map<GuestAddr, GuestAddr>& page_places);  // mutex held
   void compile_region(TranslatedBlock* entry, std::unique_lock<std::mutex>& lock);
   void compile_loop();
   void start_compile_thread();

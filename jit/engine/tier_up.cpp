@@ -127,7 +127,14 @@ constexpr unsigned kOftenCalled = 4;     // of the last kTargetsKept
 }  // namespace
 
 // Grows along the hottest edges first, so that the size limit cuts the cold ends.
-bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, RegionBuild& build) {
+bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, RegionBuild& build,
+                               std::map<GuestAddr, GuestAddr>& page_places) {
+  // In a full system: the block where the region's pages lead, as far as they are known.
+  const auto find_in_region = [&](GuestAddr pc) {
+    if (!config.soft_mmu) return find(pc, entry->mode);
+    const auto page = page_places.find(align_down(pc, 4096));
+    return page != page_places.end() ? find(pc, entry->mode, page->second + pc % 4096) : find_from(*entry, pc);
+  };
   const u64 hot_enough = std::max<u64>(1, entries(*entry) / 64);
   std::vector<Context> contexts{Context{}};
   std::map<std::pair<int, GuestAddr>, int> index;  // (context, pc) -> block in the region
@@ -145,7 +152,7 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
     if (known != index.end()) {
       target = known->second;
     } else {
-      const TranslatedBlock* profile = find_from(*entry, want.pc);
+      const TranslatedBlock* profile = find_in_region(want.pc);
       if (profile == nullptr || profile->dead || profile->checked || profile->trap || insns >= config.region_insns) continue;
       if (profile != entry && entries(*profile) < hot_enough) continue;
       RegionBlock block;
@@ -158,6 +165,7 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
       if (block.ir.insts.empty()) continue;
       ir::optimise(block.ir);
       insns += block.ir.guest_insns;
+      page_places.try_emplace(align_down(want.pc, 4096), align_down(profile->place, 4096));
       build.sources.push_back({profile->place, block.ir.guest_bytes});
       target = static_cast<int>(request.blocks.size());
       index[{want.context, want.pc}] = target;
@@ -167,7 +175,7 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
       request.blocks.push_back(std::move(block));
       if (config.self_check) return true;  // one block at a time, as the interpreter runs beside it
       const auto follow = [&](GuestAddr pc, int context, decltype(Pending::edge) edge) {
-        const TranslatedBlock* next = find_from(*entry, pc);
+        const TranslatedBlock* next = find_in_region(pc);
         if (next == nullptr) return;
         const u64 heat = next == entry ? ~u64{0} : entries(*next) * 16 / static_cast<u64>(1 + contexts[context].depth);
         stack.push_back({pc, context, target, edge, heat});
@@ -213,8 +221,14 @@ void Engine::Impl::compile_region(TranslatedBlock* entry, std::unique_lock<std::
   RegionRequest request;
   RegionBuild build;
   build.entry = entry;
-  if (!grow_region(entry, request, build)) return;
+  std::map<GuestAddr, GuestAddr> page_places;
+  if (!grow_region(entry, request, build, page_places)) return;
   auto region = std::make_unique<Region>();
+  if (config.soft_mmu) {
+    region->page_places.assign(page_places.begin(), page_places.end());
+    request.soft_mmu = true;
+    request.valid_key = &region->valid_key;
+  }
   region->entry = entry;
   region->id = next_region_id++;
   region->sources = build.sources;
@@ -240,6 +254,12 @@ void Engine::Impl::compile_region(TranslatedBlock* entry, std::unique_lock<std::
     auto* site = new ExitSite;
     site->target = target;
     site->mode = mode;
+    if (config.soft_mmu) {
+      host::write_probe_stub(cache.writable(stub), stub, target, runtime.lookup_miss);
+      region->exits.push_back(site);
+      stubs.push_back({target, stub});
+      return stub;
+    }
     site->field = stub + host::kExitStubPatch;
     site->unchained = stub + host::kExitStubSlow;
     host::write_exit_stub(cache.writable(stub), stub, target, reinterpret_cast<u64>(site));

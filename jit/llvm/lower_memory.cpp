@@ -6,6 +6,7 @@
 #include <llvm/IR/InlineAsm.h>
 
 #include "jit/llvm/lowering.h"
+#include "jit/llvm/runtime.h"
 
 namespace kiln::jit {
 
@@ -114,12 +115,61 @@ void RegionLowering::record_state() {
   sites_.sites.push_back(std::move(site));
 }
 
+// The TLB in line; its slow path keeps all registers, so that the fast one pays for nothing.
+llvm::Value* RegionLowering::host_pointer(LValue address, bool store, LValue data) {
+  auto* i64 = b_.getInt64Ty();
+  const s64 table = kTlbOffset + static_cast<s64>(access_.mmu_index * kTlbEntries * sizeof(TlbEntry));
+  static_assert(sizeof(TlbEntry) == 32);
+  LValue offset = b_.CreateAnd(b_.CreateLShr(address, b_.getInt64(12 - 5)), b_.getInt64((kTlbEntries - 1) << 5));
+  LValue entry = b_.CreateGEP(b_.getInt8Ty(), state_, b_.CreateAdd(offset, b_.getInt64(static_cast<u64>(table))));
+  const auto field = [&](u64 at) { return b_.CreateLoad(i64, b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), entry, at), /*isVolatile=*/true); };
+  LValue tag = field(store ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag));
+  LValue last = b_.CreateAdd(address, b_.getInt64(width_bytes(access_.width) - 1));
+  LValue page = b_.CreateAnd(last, b_.getInt64(~u64{4095}));
+  llvm::BasicBlock *hit = new_block("hit"), *miss = new_block("miss"), *join = new_block("");
+  set_unlikely(b_.CreateCondBr(b_.CreateICmpEQ(tag, page), hit, miss), false);
+  b_.SetInsertPoint(hit);
+  LValue quick = b_.CreateAdd(address, field(offsetof(TlbEntry, addend)));
+  b_.CreateBr(join);
+  b_.SetInsertPoint(miss);
+  u64 desc = access_.pack() | (store ? kStoreAccess : 0);
+  LValue low = b_.getInt64(0), high = low;
+  if (data != nullptr) {
+    desc |= runtime::kWithValue;
+    const unsigned bits = static_cast<unsigned>(data->getType()->getPrimitiveSizeInBits());
+    if (bits == 128) {
+      LValue lanes = b_.CreateBitCast(data, llvm::FixedVectorType::get(i64, 2));
+      low = b_.CreateExtractElement(lanes, u64{0});
+      high = b_.CreateExtractElement(lanes, u64{1});
+    } else {
+      low = b_.CreateZExt(b_.CreateBitCast(data, b_.getIntNTy(bits)), i64);
+    }
+  }
+  auto* type = llvm::FunctionType::get(i64, {b_.getPtrTy(), i64, i64, i64, i64}, false);
+  llvm::CallInst* call =
+      b_.CreateCall(runtime_function("soft_pointer", &runtime::soft_pointer, type), {state_, address, b_.getInt64(desc), low, high});
+  call->setCallingConv(llvm::CallingConv::PreserveAll);
+  call->addFnAttr(llvm::Attribute::StrictFP);
+  set_unlikely(b_.CreateCondBr(b_.CreateICmpEQ(call, b_.getInt64(0)), fault_block(), join), true);
+  llvm::BasicBlock* missed = b_.GetInsertBlock();
+  b_.SetInsertPoint(join);
+  llvm::PHINode* host = b_.CreatePHI(i64, 2);
+  host->addIncoming(quick, hit);
+  host->addIncoming(call, missed);
+  return b_.CreateIntToPtr(host, b_.getPtrTy());
+}
+
 llvm::Value* RegionLowering::load_guest(LValue address, llvm::Type* type) {
+  if (request_.soft_mmu) return b_.CreateAlignedLoad(type, host_pointer(address, false, nullptr), llvm::Align(1), /*isVolatile=*/true);
   record_state();
   return b_.CreateAlignedLoad(type, b_.CreateIntToPtr(address, b_.getPtrTy(kGuestSpace)), llvm::Align(1), /*isVolatile=*/true);
 }
 
 void RegionLowering::store_guest(LValue address, LValue value) {
+  if (request_.soft_mmu) {
+    b_.CreateAlignedStore(value, host_pointer(address, true, value), llvm::Align(1), /*isVolatile=*/true);
+    return;
+  }
   record_state();
   b_.CreateAlignedStore(value, b_.CreateIntToPtr(address, b_.getPtrTy(kGuestSpace)), llvm::Align(1), /*isVolatile=*/true);
 }
@@ -137,6 +187,11 @@ void RegionLowering::store_integer(LValue address, LValue value, Width width, bo
   value = b_.CreateZExtOrTrunc(value, narrow);
   if (swap && width != Width::B1) value = b_.CreateUnaryIntrinsic(llvm::Intrinsic::bswap, value);
   if (order != Order::SeqCst) return store_guest(address, value);
+  if (request_.soft_mmu) {
+    store_guest(address, value);
+    b_.CreateFence(llvm::AtomicOrdering::SequentiallyConsistent);
+    return;
+  }
   // A sequentially consistent store must not be passed by a later load: xchg is x86's cheapest way.
   // Its register is written, so it is an in-out operand whose result nobody reads.
   static const char* const kExchange[4] = {"xchgb ${0:b}, %gs:$1", "xchgw ${0:w}, %gs:$1", "xchgl ${0:k}, %gs:$1",
@@ -220,6 +275,13 @@ void RegionLowering::lower_store(const Inst& inst) {
 }
 
 llvm::Value* RegionLowering::compare_exchange(LValue address, LValue expected, LValue desired, Width width) {
+  if (request_.soft_mmu) {
+    auto* narrow = b_.getIntNTy(width_bits(width));
+    LValue pair = b_.CreateAtomicCmpXchg(host_pointer(address, true, nullptr), b_.CreateTrunc(expected, narrow), b_.CreateTrunc(desired, narrow),
+                                         llvm::Align(width_bytes(width)), llvm::AtomicOrdering::SequentiallyConsistent,
+                                         llvm::AtomicOrdering::SequentiallyConsistent);
+    return b_.CreateZExt(b_.CreateExtractValue(pair, 0), b_.getInt64Ty());
+  }
   static const char* const kText[4] = {"lock cmpxchgb ${3:b}, %gs:$1", "lock cmpxchgw ${3:w}, %gs:$1",
                                        "lock cmpxchgl ${3:k}, %gs:$1", "lock cmpxchgq $3, %gs:$1"};
   // The lock prefix is part of the instruction: the fault's pc is its address.
@@ -255,6 +317,26 @@ llvm::Value* RegionLowering::lower_rmw(const Inst& inst, ir::Value v) {
   LValue address = guest_address(inst, inst.imm);
   if (m.align_check) check_alignment(address, width_bytes(m.width));
   LValue operand = zext64(inst.args[1]);
+  if (request_.soft_mmu) {
+    using Kind = llvm::AtomicRMWInst::BinOp;
+    Kind kind = Kind::Xchg;
+    switch (m.rmw) {
+      case RmwKind::Add: kind = Kind::Add; break;
+      case RmwKind::And: kind = Kind::And; break;
+      case RmwKind::AndNot: kind = Kind::And, operand = b_.CreateNot(operand); break;
+      case RmwKind::Or: kind = Kind::Or; break;
+      case RmwKind::Xor: kind = Kind::Xor; break;
+      case RmwKind::SMax: kind = Kind::Max; break;
+      case RmwKind::SMin: kind = Kind::Min; break;
+      case RmwKind::UMax: kind = Kind::UMax; break;
+      case RmwKind::UMin: kind = Kind::UMin; break;
+      case RmwKind::Swap: kind = Kind::Xchg; break;
+    }
+    auto* narrow = b_.getIntNTy(width_bits(m.width));
+    LValue old = b_.CreateAtomicRMW(kind, host_pointer(address, true, nullptr), b_.CreateTrunc(operand, narrow), llvm::Align(width_bytes(m.width)),
+                                    llvm::AtomicOrdering::SequentiallyConsistent);
+    return from_wide(v, inst.type, b_.CreateZExt(old, b_.getInt64Ty()));
+  }
   const u64 mask = mask_low(width_bits(m.width));
   if (m.rmw == RmwKind::Add || m.rmw == RmwKind::Swap) {
     static const char* const kAdd[4] = {"lock xaddb ${0:b}, %gs:$1", "lock xaddw ${0:w}, %gs:$1", "lock xaddl ${0:k}, %gs:$1",
@@ -299,6 +381,7 @@ llvm::Value* RegionLowering::lower_rmw(const Inst& inst, ir::Value v) {
 }
 
 llvm::Value* RegionLowering::lower_memory(const Inst& inst, ir::Value v) {
+  if (inst.op != Op::fence_) access_ = MemOp::unpack(inst.aux);
   switch (inst.op) {
     case Op::load_: {
       LValue loaded = lower_load(inst, v);

@@ -81,6 +81,7 @@ class RegionLowering {
   }
 
   // region.cpp: slots, dataflow, control
+  void check_key();
   std::string collect_slots();
   void find_entry_facts();
   void transfer(const ir::Block& block, BlockEntryFacts& facts) const;
@@ -176,6 +177,8 @@ class RegionLowering {
   void lower_trap(const ir::Inst& inst);
   LValue load_integer(LValue address, ir::Width width, bool sign, bool to64, bool swap);  // gives i64
   void record_state();
+  /// Full system: the host address for an access_ at `address`; `value` is a store's, null for updates.
+  LValue host_pointer(LValue address, bool store, LValue value);
   LValue load_guest(LValue address, llvm::Type* type);
   void store_guest(LValue address, LValue value);
   void store_integer(LValue address, LValue value, ir::Width width, bool swap, ir::Order order);
@@ -258,6 +261,7 @@ class RegionLowering {
   std::vector<LValue> wide_;  // i64 form of a value whose upper bits are known to be zero, or null
   SlotSet dirty_;
   FlagsKinds flags_kinds_ = kUnknownKind;
+  ir::MemOp access_;                        // of the memory op being lowered
   std::map<ir::Value, FlagsRecord> flags_read_;
   GuestAddr insn_pc_ = 0;
   llvm::BasicBlock* last_fault_ = nullptr;  // fault block of an earlier access with nothing changed since

@@ -234,6 +234,19 @@ void RegionLowering::find_loop_heads() {
   }
 }
 
+/// Full system: the region was grown for one translation of its pages.
+void RegionLowering::check_key() {
+  if (request_.valid_key == nullptr) return;
+  LValue key = b_.CreateLoad(b_.getInt64Ty(), state_address(offsetof(CpuState, jump_key)));
+  LValue place = b_.CreateIntToPtr(b_.getInt64(reinterpret_cast<u64>(request_.valid_key)), b_.getPtrTy());
+  llvm::BasicBlock* stale = cold_branch(b_.CreateICmpNE(key, b_.CreateLoad(b_.getInt64Ty(), place, /*isVolatile=*/true)), "stale");
+  llvm::IRBuilder<>::InsertPointGuard guard(b_);
+  b_.SetInsertPoint(stale);
+  store_state(offsetof(CpuState, pc), b_.getInt64(request_.blocks[0].ir.pc));
+  store_state(offsetof(CpuState, exit_kind), b_.getInt32(static_cast<u32>(ExitKind::None)));
+  jump_to_address(request_.leave);
+}
+
 std::string RegionLowering::run() {
   if (request_.blocks.empty()) return "tier 2: empty region";
   if (std::string error = collect_slots(); !error.empty()) return error;
@@ -460,6 +473,7 @@ void RegionLowering::lower_indirect_exit(const RegionBlock& rb, const Inst& inst
   LValue index = b_.CreateAnd(b_.CreateShl(target, b_.getInt64(2)), b_.getInt64((kJumpCacheEntries - 1) << 4));
   LValue entry = b_.CreateGEP(b_.getInt8Ty(), state_, b_.CreateSub(index, b_.getInt64(kJumpCacheBytes)));
   LValue pc = b_.CreateLoad(b_.getInt64Ty(), entry);
+  if (request_.soft_mmu) pc = b_.CreateXor(pc, b_.CreateLoad(b_.getInt64Ty(), state_address(offsetof(CpuState, jump_key)), /*isVolatile=*/true));
   llvm::BasicBlock* miss = cold_branch(b_.CreateICmpNE(pc, target), "miss");
   LValue code = b_.CreateLoad(b_.getPtrTy(), b_.CreateConstInBoundsGEP1_64(b_.getInt8Ty(), entry, 8));
   jump_to(code);

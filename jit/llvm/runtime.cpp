@@ -12,4 +12,9 @@ __attribute__((preserve_all)) u64 eval_scalar(const EvalOp* op, u64 a, u64 b, u6
   return ir::eval_pure(op->inst, op->arg_types, data).i;
 }
 
+[[clang::preserve_all]] void* soft_pointer(ir::CpuState* state, u64 address, u64 desc, u64 low, u64 high) {
+  const V128 value{.d = {low, high}};
+  return state->guest_pointer(state, address, static_cast<u32>(desc), (desc & kWithValue) != 0 ? &value : nullptr);
+}
+
 }  // namespace kiln::jit::runtime

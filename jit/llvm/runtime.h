@@ -15,4 +15,8 @@ void eval(const EvalOp* op, ir::Datum* data);
 /// caller's cold block is a handful of moves and its hot way sees no call.
 __attribute__((preserve_all)) u64 eval_scalar(const EvalOp* op, u64 a, u64 b, u64 c);
 
+/// Full system: CpuState::guest_pointer for an access whose value, if it is a store, is given by value. Keeps all registers.
+[[clang::preserve_all]] void* soft_pointer(ir::CpuState* state, u64 address, u64 desc, u64 low, u64 high);
+inline constexpr u64 kWithValue = u64{1} << 32;  // in desc
+
 }  // namespace kiln::jit::runtime

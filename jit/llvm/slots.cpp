@@ -91,6 +91,7 @@ void RegionLowering::choose_carried_slots() {
 void RegionLowering::make_slot_variables() {
   for (RegionSlot& slot : slots_)
     if (slot.carried) slot.variable = b_.CreateAlloca(llvm_type(slot.type));
+  check_key();
   reload();
 }
 

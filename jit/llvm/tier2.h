@@ -40,6 +40,8 @@ struct RegionRequest {
   u64 id = 0;
   HostAddr leave = 0;              // exit fields set: jump here to return to the dispatcher
   HostAddr fault_leave = 0;        // after a fault: slots and pc are written, exit fields were set by the signal handler
+  bool soft_mmu = false;           // full system: accesses look into the state's TLBs, jump caches are keyed
+  const u64* valid_key = nullptr;  // full system: if the state's jump_key differs, the region leaves at its entry with ExitKind::None
   HostAddr lookup_miss = 0;        // indirect exit missed the jump cache; CpuState::pc is set
   /// Address to jump to for a direct exit to a guest pc (an engine stub that chains itself). Called on the compile thread.
   std::function<HostAddr(GuestAddr)> direct_exit;
