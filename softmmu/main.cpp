@@ -1,6 +1,4 @@
 // kiln-system: a whole computer.
-#include <termios.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
@@ -9,54 +7,12 @@
 
 #include "devices/boards/virt.h"
 #include "frontends/arm/system.h"
+#include "softmmu/back_ends.h"
 #include "softmmu/machine.h"
 #include "softmmu/options.h"
 
 namespace kiln::softmmu {
 namespace {
-
-// The terminal as a serial line.
-class Terminal final : public devices::CharBackend {
- public:
-  explicit Terminal(devices::EventLoop& loop) : loop_(loop) {
-    raw_ = tcgetattr(0, &saved_) == 0;
-    if (!raw_) return;
-    termios t = saved_;
-    cfmakeraw(&t);
-    t.c_oflag |= OPOST;
-    tcsetattr(0, TCSANOW, &t);
-  }
-  ~Terminal() override {
-    if (raw_) tcsetattr(0, TCSANOW, &saved_);
-  }
-  void attach(Callbacks callbacks) override {
-    callbacks_ = std::move(callbacks);
-    watch_ = loop_.watch(0, [this](devices::EventLoop::Ready) { readable(); });
-  }
-  void send(std::span<const u8> bytes) override {
-    std::fwrite(bytes.data(), 1, bytes.size(), stdout);
-    std::fflush(stdout);
-  }
-  void room_changed() override {
-    if (watch_) watch_->want(true, false);
-  }
-  std::string describe() const override { return "stdio"; }
-
- private:
-  void readable() {
-    const u64 room = callbacks_.room ? callbacks_.room() : 0;
-    if (room == 0) return watch_->want(false, false);
-    u8 buffer[256];
-    const ssize_t got = ::read(0, buffer, std::min<u64>(room, sizeof buffer));
-    if (got <= 0) return watch_.reset();
-    callbacks_.receive({buffer, static_cast<std::size_t>(got)});
-  }
-  devices::EventLoop& loop_;
-  Callbacks callbacks_;
-  std::unique_ptr<devices::FdWatch> watch_;
-  termios saved_ = {};
-  bool raw_ = false;
-};
 
 int fail(const std::string& why) {
   std::fprintf(stderr, "kiln-system: %s\n", why.c_str());
@@ -97,29 +53,37 @@ int main(int argc, char** argv) {
     return fail("-cpu " + o.cpu + ": unknown; there are" + known);
   }
 
-  std::unique_ptr<Terminal> terminal;
-  {
-    const std::lock_guard lock(machine.lock());
-    devices::BoardOptions board;
-    board.ram_bytes = o.ram_bytes;
-    board.cpu_model = o.cpu;
-    board.machine = o.machine_properties;
-    board.kernel = o.kernel;
-    board.initrd = o.initrd;
-    board.append = o.append;
-    board.dtb = o.dtb;
-    board.bios = o.bios;
-    terminal = std::make_unique<Terminal>(machine.loop());
-    board.serial.push_back(terminal.get());
-    auto made = devices::make_virt(machine.services(), board);
-    if (!made) {
-      terminal.reset();
-      return fail(made.error());
-    }
-    machine.set_board(std::move(*made));
+  BackEnds back_ends(machine);
+  devices::BoardOptions board;
+  board.ram_bytes = o.ram_bytes;
+  board.cpu_model = o.cpu;
+  board.machine = o.machine_properties;
+  if (const auto dump = board.machine.find("dumpdtb"); dump != board.machine.end()) {
+    board.dump_dtb = dump->second;
+    board.machine.erase(dump);
   }
-  const int status = machine.run();
-  terminal.reset();
+  board.kernel = o.kernel;
+  board.initrd = o.initrd;
+  board.append = o.append;
+  board.dtb = o.dtb;
+  board.bios = o.bios;
+  std::string problem;
+  if (const auto opened = back_ends.open(o, board); !opened) problem = opened.error();
+  if (problem.empty()) {
+    const std::lock_guard lock(machine.lock());
+    auto made = devices::make_virt(machine.services(), board);
+    if (made) machine.set_board(std::move(*made));
+    else problem = made.error();
+  }
+  const bool run = problem.empty() && board.dump_dtb.empty();
+  const int status = run ? machine.run() : 0;
+  {
+    // The board lets go of its back-ends before they go.
+    const std::lock_guard lock(machine.lock());
+    machine.set_board(nullptr);
+    back_ends.close();
+  }
+  if (!problem.empty()) return fail(problem);
   if (o.engine.stats) std::fprintf(stderr, "%s", machine.stats_text().c_str());
   return status;
 }

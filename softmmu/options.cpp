@@ -15,7 +15,10 @@ KeyValues parse_key_values(const std::string& text) {
   bool first = true;
   const auto finish = [&] {
     const std::size_t equals = item.find('=');
-    if (equals != std::string::npos) result.values[item.substr(0, equals)] = item.substr(equals + 1);
+    if (equals != std::string::npos) {
+      result.values[item.substr(0, equals)] = item.substr(equals + 1);
+      result.all.emplace_back(item.substr(0, equals), item.substr(equals + 1));
+    }
     else if (first) result.head = item;
     else if (!item.empty()) result.values[item] = "on";
     first = false;

@@ -13,6 +13,7 @@ namespace kiln::softmmu {
 struct KeyValues {
   std::string head;
   std::map<std::string, std::string> values;
+  std::vector<std::pair<std::string, std::string>> all;  // in order, a key as often as it was given
 };
 KeyValues parse_key_values(const std::string& text);
 
