@@ -156,6 +156,28 @@ Lift lift_one(Lifter& l, ir::Block& block) {
   return done;
 }
 
+/// Puts a look at the watchpoints before each access of an instruction, which begins at `mark`.
+void watch_accesses(Lifter& l, ir::Block& block, std::size_t mark) {
+  const std::vector<ir::Inst> insts(block.insts.begin() + static_cast<std::ptrdiff_t>(mark), block.insts.end());
+  std::vector<ir::Value> now(insts.size());
+  block.insts.resize(mark);
+  for (std::size_t i = 0; i < insts.size(); ++i) {
+    ir::Inst inst = insts[i];
+    for (ir::Value& v : inst.args)
+      if (v != ir::kNoValue && v >= mark) v = now[v - mark];
+    if (inst.more)
+      for (ir::Value& v : block.extra_args[inst.more - 1])
+        if (v != ir::kNoValue && v >= mark) v = now[v - mark];
+    if (inst.op == ir::Op::load_ || inst.op == ir::Op::store_ || inst.op == ir::Op::atomic_rmw_ ||
+        inst.op == ir::Op::atomic_cas_) {
+      const ir::Value address = inst.imm != 0 ? l.ir.add(inst.args[0], l.ir.i64(inst.imm)) : inst.args[0];
+      l.ir.call(kCheckWatchpoints, {address, l.ir.i64(inst.aux | (inst.op == ir::Op::load_ ? 0 : ir::kStoreAccess))});
+    }
+    now[i] = static_cast<ir::Value>(block.insts.size());
+    block.insts.push_back(inst);
+  }
+}
+
 void set_system(Lifter& l) {
   l.system = true;
   l.el = el_of(l.mode);
@@ -196,8 +218,10 @@ void lift_block(ir::CodeSource& code, GuestAddr pc, u32 mode, const ir::LiftLimi
       l.unmasked = false;
       if (mode & kModeBreakpoints) l.ir.call(kCheckBreakpoints, {l.ir.i64(l.pc)});
     }
+    const std::size_t start = out.insts.size();
     Lift done = lift_one(l, out);
-    if (step && done == Lift::End) {
+    if (system && (mode & kModeWatchpoints)) watch_accesses(l, out, start);
+    if (step && done == Lift::End && out.insts.back().op != ir::Op::exit_exception_) {
       // What ends a block does not fault, so the step may be over before it.
       out.insts.resize(mark);
       l.ir.call(kStepDone);

@@ -34,10 +34,7 @@ void write_dbgbcr(S& s, u64 value, u32 access) {
 }
 void write_dbgwcr(S& s, u64 value, u32 access) {
   s.dbgwcr[bits(access, 3, 4)] = value & 0xffffffff;
-  if (!(value & 1)) return;
-  static bool said = false;
-  if (!said) ir::port(&s).guest_error("DBGWCR: watchpoints are not implemented: none will be hit");
-  said = true;
+  context_changed(s);
 }
 constexpr u64 kClaimTags = 0xff;
 u64 read_claim_set(S&, u32) { return kClaimTags; }
@@ -133,6 +130,15 @@ void write_pmxevtyper(S& s, u64 value, u32 access) {
   if (s.pmselr_el0 == 31) s.pmccfiltr_el0 = value & 0xfc000000;
 }
 
+u64 read_pmccfiltr(S& s, u32 access) {
+  check_pmu(s, access, true);
+  return s.pmccfiltr_el0;
+}
+void write_pmccfiltr(S& s, u64 value, u32 access) {
+  check_pmu(s, access, false);
+  s.pmccfiltr_el0 = value & 0xfc000000;
+}
+
 constexpr u8 E0 = 0, E1 = 1, E2 = 2, NO = kNever;
 
 // clang-format off: one row, one line
@@ -172,7 +178,7 @@ constexpr SystemRegister kRows[] = {
     {"PMXEVCNTR_EL0", REG(3, 3, 9, 13, 2), E0, E0, 0, {.read = read_pmu_zero, .write = ignore_pmu}},
     {"PMUSERENR_EL0", REG(3, 3, 9, 14, 0), E0, E1, AT(pmuserenr_el0), {.mask = 15}},
     {"PMOVSSET_EL0", REG(3, 3, 9, 14, 3), E0, E0, 0, {.read = read_pmovs, .write = set_pmovs}},
-    {"PMCCFILTR_EL0", REG(3, 3, 14, 15, 7), E0, E0, AT(pmccfiltr_el0), {.mask = 0xfc000000}},
+    {"PMCCFILTR_EL0", REG(3, 3, 14, 15, 7), E0, E0, AT(pmccfiltr_el0), {.read = read_pmccfiltr, .write = write_pmccfiltr}},
     {"MDCR_EL2", REG(3, 4, 1, 1, 1), E2, E2, AT(mdcr_el2), {.write = write_mdcr_el2, .after = After::Context}},
 };
 // clang-format on
@@ -192,7 +198,7 @@ constexpr auto kRegisters = [] {
   }
   for (u32 i = 0; i < kWatchpoints; ++i) {
     all[n++] = {kWvr[i], REG(2, 0, 0, i, 6), E1, E1, AT(dbgwvr) + 8 * i};
-    all[n++] = {kWcr[i], REG(2, 0, 0, i, 7), E1, E1, AT(dbgwcr) + 8 * i, {.write = write_dbgwcr}};
+    all[n++] = {kWcr[i], REG(2, 0, 0, i, 7), E1, E1, AT(dbgwcr) + 8 * i, {.write = write_dbgwcr, .after = After::Context}};
   }
   return all;
 }();

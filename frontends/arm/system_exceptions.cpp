@@ -48,7 +48,6 @@ bool word_at(A64SystemState& s, GuestAddr pc, u32& word) {
 /// Does a load or store instruction write? (What an alignment fault does not say.)
 bool writes_memory(u32 word) {
   const bool general = bits(word, 27, 3) == 7, vector = bit(word, 26), load = bit(word, 22);
-  if ((word & 0xfff80000) == 0xd5080000) return true;  // DC ZVA
   if (general && !vector && bit(word, 21) && bits(word, 10, 2) == 0 && !bit(word, 24))
     return false;                                                              // atomics: reads come first
   if (bits(word, 24, 6) == 8 && bit(word, 23) && bit(word, 21)) return false;  // CAS
@@ -62,9 +61,20 @@ void instruction_abort(A64SystemState& s, u32 aux) {
   synchronous(s, target, syndrome(ec, aux & 0x2ff), s.pc);
 }
 
+constexpr bool is_zva(u32 word) { return (word & ~u32{31}) == 0xd50b7420; }
+
+/// Of DC instructions FAR holds the operand. The lifted ones say it themselves, but for DC ZVA, which is stores to the whole
+/// line.
+u64 fault_address(A64SystemState& s, u32 aux) {
+  u32 word = 0;
+  if ((aux & kIssWrite) && s.exit_value % 64 == 0 && word_at(s, s.pc, word) && is_zva(word) && (word & 31) != 31)
+    return s.x[word & 31];
+  return s.exit_value;
+}
+
 void data_abort(A64SystemState& s, u32 aux) {
   const unsigned target = aux & kAuxStage2 ? 2 : sync_target(s);
-  s.far_el[target] = s.exit_value;
+  s.far_el[target] = fault_address(s, aux);
   const Class ec = s.el < target ? Class::DataAbortLower : Class::DataAbort;
   synchronous(s, target, syndrome(ec, aux & 0x01ffffff), s.pc);
 }
@@ -126,8 +136,11 @@ void trap(A64SystemState& s, u32 esr) {
     case Class::Hvc:
     case Class::Smc: return call_firmware(s, esr);
     case Class::StepLower:
+    case Class::WatchpointLower:
     case Class::BreakpointLower: {
       const unsigned target = debug_target(s);
+      if (static_cast<Class>(esr >> 26) == Class::StepLower && s.stepped) esr |= 1 << 24;
+      if (static_cast<Class>(esr >> 26) == Class::WatchpointLower) s.far_el[target] = s.watched_address;
       if (s.el >= target) esr |= 1u << 26;  // the class of the same level
       return synchronous(s, target, esr, s.pc);
     }
@@ -163,7 +176,7 @@ void enter(A64SystemState& s, unsigned target, u32 offset, GuestAddr return_to) 
   s.elr_el[target] = return_to;
   set_level(s, target, 1);
   s.daif = kDaifD | kDaifA | kDaifI | kDaifF;
-  s.ss = s.il = s.uao = 0;
+  s.ss = s.il = s.uao = s.stepped = 0;
   if (s.has_pan && target == 1 && !(s.sctlr_el[1] & kSctlrSpan)) s.pan = 1;
   s.pc = s.vbar_el[target] + offset;
   context_changed(s);
@@ -194,6 +207,7 @@ GuestAddr exception_return(ir::CpuState* state) {
     if (s.has_uao) s.uao = bit(spsr, 23);
     set_level(s, el, sp_sel);
   }
+  s.stepped = 0;
   s.ss = (s.mdscr_el1 & 1) && !enabled_here && debug_exceptions_enabled(s) ? bit(spsr, 21) : 0;
   s.pc = to;
   context_changed(s);

@@ -1,4 +1,6 @@
 // C++ functions that lifted privileged code calls.
+#include <algorithm>
+
 #include "frontends/arm/helpers.h"
 #include "frontends/arm/system.h"
 #include "frontends/arm/system_internal.h"
@@ -107,6 +109,12 @@ void translate_address(ir::CpuState* state, u64 what, u64 address) {
   const bool pan = (what & 0xf0) == 0x90 && s.pan, both = op1 == 4 && op2 >= 4;
   const unsigned el = op1 == 6 ? 3 : op1 == 4 && op2 < 4 ? 2 : (op2 & 2) ? 0 : 1;
   const Walk found = walk(s, ir::port(state).memory(), address, access, el, pan, both);
+  if (found.status / 4 == kExternalAbortOnWalk / 4) {
+    state->exit_kind = static_cast<u32>(ir::ExitKind::Fault);
+    state->exit_value = address;
+    state->exit_aux = kAuxFault | kIssCache | kIssWrite | found.status;
+    state->leave_helper(state);
+  }
   if (found.ok()) {
     const u64 shareability = (found.attributes & 0xf0) == 0 || found.attributes == 0x44 ? 2 : found.shareability;
     s.par_el1 =
@@ -160,6 +168,7 @@ void invalidate_tlb(ir::CpuState* state, u64 what, u64 operand) {
 
 void step_done(ir::CpuState* state) {
   system_state(state).ss = 0;
+  system_state(state).stepped = 1;
   context_changed(system_state(state));
 }
 
@@ -171,6 +180,31 @@ void check_breakpoints(ir::CpuState* state, u64 pc) {
     if (!(control & 1) || type > 1 || s.el > 1 || !bit(levels, s.el == 0 ? 1 : 0)) continue;  // address matches alone
     if (((s.dbgbvr[i] ^ pc) & mask_low(49) & ~u64{3}) != 0) continue;
     ir::raise(state, ir::ExitKind::Trap, syndrome(Class::BreakpointLower, kDebugEvent));
+  }
+}
+
+/// `desc`: the packed MemOp, kStoreAccess beside it.
+void check_watchpoints(ir::CpuState* state, u64 address, u64 desc) {
+  A64SystemState& s = system_state(state);
+  const ir::MemOp m = ir::MemOp::unpack(desc & 0xffff);
+  const u64 first = address & mask_low(49), last = first + width_bytes(m.width) - 1;
+  const bool store = (desc & ir::kStoreAccess) != 0;
+  for (unsigned i = 0; i < kWatchpoints; ++i) {
+    const u64 control = s.dbgwcr[i], value = s.dbgwvr[i] & mask_low(49) & ~u64{3};
+    if (!(control & 1) || s.el > 1 || !bit(control, m.mmu_index == 0 ? 2 : 1) || !bit(control, store ? 4 : 3) ||
+        bit(control, 20))
+      continue;
+    // A range of 2^MASK bytes, or those of the eight that BAS names.
+    const u64 mask = bits(control, 24, 5), selected = bits(control, 5, 8);
+    u64 low = value, high = value | mask_low(static_cast<unsigned>(mask));
+    if (mask == 0) {
+      if (selected == 0) continue;
+      low = value + static_cast<unsigned>(std::countr_zero(selected));
+      high = value + static_cast<unsigned>(std::bit_width(selected)) - 1;
+    }
+    if (last < low || first > high) continue;
+    s.watched_address = std::max(first, low) | (address & ~mask_low(49));
+    ir::raise(state, ir::ExitKind::Trap, syndrome(Class::WatchpointLower, kDebugEvent | (store ? u32{kIssWrite} : 0)));
   }
 }
 
@@ -209,10 +243,12 @@ const Helper kRenewContext = {"renew_context", address_of(renew_context), Type::
 const Helper kLookForInterrupts = {"look_for_interrupts", address_of(look_now), Type::Void, {}, kState};
 const Helper kMaintainCache = {"maintain_cache", address_of(maintain_cache), Type::Void, {Type::I64, Type::I64}, kRaises};
 const Helper kTranslateAddress = {
-    "translate_address", address_of(translate_address), Type::Void, {Type::I64, Type::I64}, kState};
+    "translate_address", address_of(translate_address), Type::Void, {Type::I64, Type::I64}, kRaises};
 const Helper kInvalidateTlb = {"invalidate_tlb", address_of(invalidate_tlb), Type::Void, {Type::I64, Type::I64}, kState};
 const Helper kStepDone = {"step_done", address_of(step_done), Type::Void, {}, kState};
 const Helper kCheckBreakpoints = {"check_breakpoints", address_of(check_breakpoints), Type::Void, {Type::I64}, kRaises};
+const Helper kCheckWatchpoints = {
+    "check_watchpoints", address_of(check_watchpoints), Type::Void, {Type::I64, Type::I64}, kRaises};
 const Helper kTakeSupervisorCall = {"take_supervisor_call", address_of(take_supervisor_call), Type::I64, {Type::I64}, kState};
 const Helper kExceptionReturn = {"exception_return", address_of(exception_return), Type::I64, {}, kState};
 const Helper kWaitForInterrupt = {"wait_for_interrupt", address_of(wait_for_interrupt), Type::Void, {}, kState};

@@ -19,6 +19,7 @@ extern const ir::Helper kTranslateAddress;     // void (op1:CRm:op2, address): A
 extern const ir::Helper kInvalidateTlb;        // void (op1:CRm:op2, operand): TLBI
 extern const ir::Helper kStepDone;             // void ()
 extern const ir::Helper kCheckBreakpoints;     // void (pc)
+extern const ir::Helper kCheckWatchpoints;     // void (address, packed MemOp with kStoreAccess)
 
 /// Is it a TLBI that exists?
 bool is_tlbi(u32 op1, u32 crm, u32 op2);

@@ -262,7 +262,7 @@ const SystemRegister* find_register(u32 encoding) {
   if (const u16 number = row_numbers()[encoding]) return &system_registers()[number - 1u];
   const u64 op0 = encoding >> 14, op1 = bits(encoding, 11, 3), crn = bits(encoding, 7, 4), crm = bits(encoding, 3, 4);
   if (op0 == 3 && op1 == 0 && crn == 0 && crm >= 1 && crm <= 7) return &kReservedId;
-  if (op0 == 3 && (crn == 11 || crn == 15)) return &kImplementationDefined;
+  if (op0 == 3 && op1 <= 1 && (crn == 11 || crn == 15)) return &kImplementationDefined;
   return nullptr;
 }
 

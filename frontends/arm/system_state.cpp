@@ -42,7 +42,8 @@ void reset(ir::CpuState* state, GuestAddr entry) {
   s.el = s.has_el3 ? 3 : s.has_el2 ? 2 : 1;
   s.sp_sel = 1;
   s.daif = kDaifD | kDaifA | kDaifI | kDaifF;
-  s.pending = s.tlb_asid = s.tlb_tagged = s.tlb_high_el = s.cache_maintenance = s.timer_outputs = 0;
+  s.pending = s.tlb_asid = s.tlb_tagged = s.tlb_high_el = s.stepped = s.watched_address = s.cache_maintenance =
+      s.timer_outputs = 0;
   reset_registers(s);
   s.mode = system_mode(s, s.mxcsr);
   if (s.user_data == nullptr) return;
@@ -171,6 +172,8 @@ u32 system_mode(const A64SystemState& s, u32 mxcsr) {
     if (s.mdscr_el1 & 1) mode |= s.ss ? kModeStep : kModeStepPending;
     if (bit(s.mdscr_el1, 15) && std::any_of(s.dbgbcr, s.dbgbcr + kBreakpoints, [](u64 bcr) { return bcr & 1; }))
       mode |= kModeBreakpoints;
+    if (bit(s.mdscr_el1, 15) && std::any_of(s.dbgwcr, s.dbgwcr + kWatchpoints, [](u64 wcr) { return wcr & 1; }))
+      mode |= kModeWatchpoints;
   }
   if (s.el == 0 && !(hcr & kHcrTge)) {
     if (!(sctlr & kSctlrDze)) mode |= kModeNoZva;

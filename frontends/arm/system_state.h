@@ -39,6 +39,8 @@ struct A64SystemState : A64State {
   u64 pending;
   // What the TLBs hold: see system_walk.cpp.
   u64 tlb_asid, tlb_tagged, tlb_high_el;
+  u64 stepped;            // the pending step exception follows an instruction (ISS.ISV)
+  u64 watched_address;    // FAR of a watchpoint on its way
   u64 cache_maintenance;  // the next walk is a cache instruction's (ISS.CM)
   u64 timer_outputs;      // levels that VcpuPort::set_output knows
 };
@@ -63,6 +65,7 @@ enum SystemMode : u32 {
   kModeMaskAccess = 1 << 23,     // EL0: SCTLR_EL1.UMA = 1
   kModeBreakpoints = 1 << 24,    // addresses are compared before every instruction
   kModeRegisterTraps = 1 << 25,  // EL2 may want to see accesses to system registers
+  kModeWatchpoints = 1 << 27,    // addresses of loads and stores are compared before them
   kModeDebugByMask = 1 << 26,    // PSTATE.D switches debug exceptions at this level: a change is a change of mode
 };
 constexpr unsigned el_of(u32 mode) { return (mode >> kModeElShift) & 3; }
