@@ -173,6 +173,9 @@ void watch_accesses(Lifter& l, ir::Block& block, std::size_t mark) {
       const ir::Value address = inst.imm != 0 ? l.ir.add(inst.args[0], l.ir.i64(inst.imm)) : inst.args[0];
       l.ir.call(kCheckWatchpoints, {address, l.ir.i64(inst.aux | (inst.op == ir::Op::load_ ? 0 : ir::kStoreAccess))});
     }
+    // Helpers that access memory themselves have the address and the MemOp in front.
+    if (inst.op == ir::Op::call_ && (effects_of(inst) & ir::WRITES_MEM) && (effects_of(inst) & ir::MAY_FAULT))
+      l.ir.call(kCheckWatchpoints, {inst.args[0], l.ir.or_(inst.args[1], l.ir.i64(ir::kStoreAccess))});
     now[i] = static_cast<ir::Value>(block.insts.size());
     block.insts.push_back(inst);
   }
