@@ -97,7 +97,7 @@ Result<void> BackEnds::open_drive(const KeyValues& drive, bool snapshot, devices
   disks_.push_back(std::move(*disk));
   board.back_ends.drives[id] = disks_.back().get();
   if (interface == "virtio") {
-    devices::DeviceOption device{"virtio-blk-device", {{"drive", id}}};
+    devices::DeviceOption device{"virtio-blk-pci", {{"drive", id}}};
     if (!get(drive, "serial").empty()) device.properties["serial"] = get(drive, "serial");
     board.devices.push_back(std::move(device));
   }

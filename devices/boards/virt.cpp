@@ -203,7 +203,7 @@ Result<void> Virt::add_virtio(const BoardOptions& options) {
     const VirtioFactory::Model model = VirtioFactory::split(option.model);
     if (!VirtioFactory::knows(model.kind))
       return Error{"-device " + option.model + ": there is no such device for the virt board"};
-    if (model.transport == "pci") {
+    if (model.transport != "device") {  // "virtio-blk" by itself is on PCI, as QEMU's users expect
       if (auto added = add_pci_device(option, factory); !added) return added;
       continue;
     }
