@@ -77,7 +77,10 @@ Lift lift_string(Lifter& l, const Insn& i) {
   // the instruction is interruptible and restarts at a fault.
   const u32 descriptor =
       string_descriptor(i.address_bytes, i.mem.seg, i.rep, i.repne, (l.mode & kModeSingleStep) != 0);
+  const bool compares = op == StringOp::Cmps || op == StringOp::Scas;
+  const Value flags = compares ? ir::kNoValue : l.ir.get_flags();
   const Value done = l.ir.call(string_helper(op, bytes), {l.ir.i32(descriptor)});
+  if (!compares) l.ir.set_flags(flags);  // as they are: a tier that knows what kind they are of goes on knowing it
   l.ir.exit_branch(l.ir.icmp(Op::icmp_ne_, done, l.ir.i32(0)), i.next, i.pc);
   return Lift::End;
 }
