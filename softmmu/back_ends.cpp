@@ -45,9 +45,30 @@ Result<CharBackend*> BackEnds::open_char(const std::string& kind, std::map<std::
   chars_.push_back(std::move(*opened));
   if (!mux) return chars_.back().get();
   const std::lock_guard lock(machine_.lock());
+  const std::size_t number = monitors_.size();
+  const auto focused = [this, number](unsigned port) {
+    if (port == 1) monitors_[number]->prompt();
+  };
   muxes_.push_back(std::make_unique<devices::CharMux>(
-      *chars_.back(), devices::CharMux::Actions{[this] { machine_.ask(Machine::Ask::Quit); }, {}}));
-  return &muxes_.back()->add_port("serial");
+      *chars_.back(), devices::CharMux::Actions{[this] { machine_.ask(Machine::Ask::Quit); }, focused}));
+  CharBackend& serial = muxes_.back()->add_port("serial");
+  add_monitor(muxes_.back()->add_port("monitor"));
+  return &serial;
+}
+
+/// Machine lock held.
+void BackEnds::add_monitor(CharBackend& line) {
+  monitors_.push_back(std::make_unique<Monitor>(machine_, line));
+  monitors_.back()->describe_blocks = [this] {
+    std::string text;
+    for (const auto& disk : disks_) text += disk->describe() + "\n";
+    return text.empty() ? "no disks\n" : text;
+  };
+  monitors_.back()->describe_networks = [this] {
+    std::string text;
+    for (const auto& net : nets_) text += net->describe() + "\n";
+    return text.empty() ? "no networks\n" : text;
+  };
 }
 
 Result<CharBackend*> BackEnds::open_serial(const std::string& text, const devices::BoardOptions& board) {
@@ -120,6 +141,7 @@ Result<void> BackEnds::open_netdev(const KeyValues& netdev, devices::BoardOption
 void BackEnds::close() {
   nets_.clear();
   disks_.clear();
+  monitors_.clear();
   muxes_.clear();
   chars_.clear();
 }
@@ -144,6 +166,14 @@ Result<void> BackEnds::open(const Options& options, devices::BoardOptions& board
     auto opened = open_serial(serial, board);
     if (!opened) return Error{opened.error()};
     board.serial.push_back(*opened);
+  }
+  if (!options.monitor.empty() && options.monitor != "none") {
+    auto spec = devices::parse_char_spec(options.monitor);
+    if (!spec) return Error{"-monitor " + spec.error()};
+    auto opened = open_char(spec->kind, spec->properties);
+    if (!opened) return Error{"-monitor: " + opened.error()};
+    const std::lock_guard lock(machine_.lock());
+    add_monitor(**opened);
   }
   for (const KeyValues& device : options.devices) {
     devices::DeviceOption option{get(device, "driver"), device.values};

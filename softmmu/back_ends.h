@@ -7,6 +7,7 @@
 #include "devices/boards/board.h"
 #include "devices/char/mux.h"
 #include "softmmu/machine.h"
+#include "softmmu/monitor.h"
 #include "softmmu/options.h"
 
 namespace kiln::softmmu {
@@ -24,6 +25,7 @@ class BackEnds {
   void close();
 
  private:
+  void add_monitor(devices::CharBackend& line);
   Result<devices::CharBackend*> open_char(const std::string& kind, std::map<std::string, std::string> properties);
   /// -serial TEXT; a null pointer for "none".
   Result<devices::CharBackend*> open_serial(const std::string& text, const devices::BoardOptions& board);
@@ -32,6 +34,7 @@ class BackEnds {
 
   Machine& machine_;
   std::vector<std::unique_ptr<devices::CharBackend>> chars_;
+  std::vector<std::unique_ptr<Monitor>> monitors_;
   std::vector<std::unique_ptr<devices::CharMux>> muxes_;  // after chars_: they go first
   std::vector<std::unique_ptr<devices::BlockBackend>> disks_;
   std::vector<std::unique_ptr<devices::NetBackend>> nets_;

@@ -94,6 +94,12 @@ void Machine::ask(Ask what, int status) {
   control_.notify_all();
 }
 
+void Machine::call(std::function<void()> work) {
+  const std::lock_guard lock(control_mutex_);
+  calls_.push_back(std::move(work));
+  control_.notify_all();
+}
+
 void Machine::enter_vcpu_thread(Vcpu& vcpu) {
   this_vcpu = &vcpu;
   this_engine = engine_.get();
@@ -142,6 +148,37 @@ void Machine::reset() {
   engine_->invalidate_all();
 }
 
+/// Waits for something to do, and does it. False: the machine ends.
+bool Machine::serve_asks() {
+  u32 asks;
+  std::vector<std::function<void()>> calls;
+  {
+    std::unique_lock lock(control_mutex_);
+    control_.wait(lock, [&] { return asks_ != 0 || !calls_.empty(); });
+    asks = std::exchange(asks_, 0);
+    calls.swap(calls_);
+  }
+  const auto asked = [&](Ask what) { return (asks & static_cast<u32>(what)) != 0; };
+  if (!stop_wanted_.load()) stop_vcpus();
+  if (asked(Ask::PowerOff)) {
+    if (!no_shutdown) return false;
+    user_running_ = false;
+  }
+  if (asked(Ask::Reset)) {
+    if (no_reboot) return false;
+    reset();
+  }
+  if (asked(Ask::Quit)) return false;
+  if (!calls.empty()) {
+    const std::lock_guard lock(lock_);
+    for (const auto& work : calls) work();
+  }
+  if (asked(Ask::Stop)) user_running_ = false;
+  if (asked(Ask::Continue)) user_running_ = true;
+  if (user_running_) resume_vcpus();
+  return true;
+}
+
 int Machine::run() {
   struct sigaction action = {};
   action.sa_sigaction = on_fault;
@@ -161,31 +198,9 @@ int Machine::run() {
       return true;
     });
   }
-  bool user_stopped = start_stopped;
-  if (!user_stopped) resume_vcpus();
-  for (;;) {
-    u32 asks;
-    {
-      std::unique_lock lock(control_mutex_);
-      control_.wait(lock, [&] { return asks_ != 0; });
-      asks = std::exchange(asks_, 0);
-    }
-    const auto asked = [&](Ask what) { return (asks & static_cast<u32>(what)) != 0; };
-    const bool was_running = !stop_wanted_.load();
-    if (was_running) stop_vcpus();
-    bool run_on = was_running;
-    if (asked(Ask::PowerOff)) {
-      if (!no_shutdown) break;
-      run_on = false;
-    }
-    if (asked(Ask::Reset)) {
-      if (no_reboot) break;
-      reset();
-    }
-    if (asked(Ask::Quit)) break;
-    if (asked(Ask::Stop)) run_on = false;
-    if (asked(Ask::Continue)) run_on = true;
-    if (run_on) resume_vcpus();
+  user_running_ = !start_stopped;
+  if (user_running_) resume_vcpus();
+  while (serve_asks()) {
   }
   {
     const std::lock_guard lock(control_mutex_);

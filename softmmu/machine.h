@@ -4,6 +4,7 @@
 #pragma once
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -51,7 +52,12 @@ class Machine final : public jit::AddressSpace {
   enum class Ask : u32 { PowerOff = 1, Reset = 2, Quit = 4, Stop = 8, Continue = 16 };
   /// Any thread, any lock: done soon by the controlling thread.
   void ask(Ask what, int status = 0);
-  bool running() const { return !stop_wanted_.load(); }
+  /// Any thread: `work` runs on the controlling thread, vCPUs standing still, machine lock held.
+  void call(std::function<void()> work);
+  /// Not stopped by the user (while a call() runs the vCPUs stand still anyway).
+  bool running_for_user() const { return user_running_.load(); }
+  /// In a call(): whether the machine goes on afterwards.
+  void set_running_for_user(bool on) { user_running_.store(on); }
 
   // For vCPU threads.
   bool asks_to_stop() const { return stop_wanted_.load(std::memory_order_relaxed); }
@@ -75,6 +81,7 @@ class Machine final : public jit::AddressSpace {
   void stop_vcpus();
   void resume_vcpus();
   void reset();
+  bool serve_asks();
 
   const ir::GuestDesc& guest_;
   const Log& log_;
@@ -92,6 +99,8 @@ class Machine final : public jit::AddressSpace {
   std::condition_variable control_;   // asks, vCPUs that have stopped
   std::condition_variable go_on_;
   u32 asks_ = 0;
+  std::vector<std::function<void()>> calls_;
+  std::atomic<bool> user_running_{false};
   int status_ = 0;
   std::atomic<u64> guest_errors_{0};
 };

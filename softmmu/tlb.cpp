@@ -290,6 +290,19 @@ void Vcpu::drop_write_tags(const u8* host_page) {
     }
 }
 
+std::string Vcpu::tlb_text() const {
+  std::string text;
+  for (unsigned i = 0; i < ir::kTlbIndices; ++i)
+    for (const u16 slot : filled_[i]) {
+      const TlbEntry& e = state_->tlb(i)[slot];
+      const u64 tag = e.read_tag != kNoTag ? e.read_tag : e.write_tag;
+      if (tag == kNoTag) continue;
+      text += fmt::format("cpu {} index {}: {:016x} -> {:016x} {}{}{}\n", index_, i, tag, e.physical, e.read_tag != kNoTag ? "r" : "-",
+                          e.write_tag != kNoTag ? "w" : "-", global_[i][slot] ? " global" : "");
+    }
+  return text;
+}
+
 bool Vcpu::debug_translate(GuestAddr address, u64& physical) {
   const u32 kind = state_->exit_kind, aux = state_->exit_aux;
   const u64 value = state_->exit_value;

@@ -55,6 +55,7 @@ class Vcpu final : public ir::VcpuPort {
   void drop_write_tags(const u8* host_page);
   void flush_all();
   /// For debuggers and the monitor: where a virtual address leads without side effects. False: nowhere.
+  std::string tlb_text() const;
   bool debug_translate(GuestAddr address, u64& physical);
 
   VcpuStats stats;

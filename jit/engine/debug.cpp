@@ -142,6 +142,10 @@ std::string Engine::place_text(const CpuState* cpu) {
   return text + "pc is in no translated block";
 }
 
+std::string Engine::disassemble_guest(std::span<const u8> code, GuestAddr address) const {
+  return disassemble(impl_->guest.llvm_triple, impl_->guest.llvm_features, code, address);
+}
+
 ExitKind Engine::debug_step(CpuState* cpu, ir::AccessObserver* observer) { return impl_->debug_step(cpu, observer); }
 
 }  // namespace kiln::jit

@@ -5,6 +5,7 @@
 #pragma once
 #include <csignal>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "ir/guest_desc.h"
@@ -127,6 +128,9 @@ class Engine {
   bool end_compile_thread();
   /// For crash reports: the code that the thread left last, in words.
   std::string place_text(const ir::CpuState* cpu);
+
+  /// Guest instructions at `address` in words, "address: text" lines.
+  std::string disassemble_guest(std::span<const u8> code, GuestAddr address) const;
 
   EngineStats stats() const;
   std::string stats_text() const;
