@@ -1,6 +1,8 @@
 // kiln-system: a whole computer.
+#include <sys/signalfd.h>
+#include <unistd.h>
 
-#include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -19,6 +21,33 @@ int fail(const std::string& why) {
   return 1;
 }
 
+/// SIGINT, SIGTERM and SIGHUP end the machine in order: disks finish, the terminal is put back. Made before any thread is, so that all of them
+/// leave the signals to the descriptor.
+class EndingSignals {
+ public:
+  EndingSignals() {
+    sigset_t signals;
+    sigemptyset(&signals);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&signals, number);
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    fd_ = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+  }
+  ~EndingSignals() { close(fd_); }
+  EndingSignals(const EndingSignals&) = delete;
+  /// Machine lock held.
+  std::unique_ptr<devices::FdWatch> watch(Machine& machine) const {
+    return machine.loop().watch(fd_, [this, &machine](devices::EventLoop::Ready) {
+      signalfd_siginfo info;
+      if (read(fd_, &info, sizeof info) != sizeof info) return;
+      std::fprintf(stderr, "kiln-system: terminating on signal %u\n", info.ssi_signo);
+      machine.ask(Machine::Ask::Quit);
+    });
+  }
+
+ private:
+  int fd_;
+};
+
 int main(int argc, char** argv) {
   bool done = false;
   Result<Options> parsed = parse_options(argc, argv, done);
@@ -33,6 +62,7 @@ int main(int argc, char** argv) {
   const Log log(o.log_items, log_file);
   o.engine.log = &log;
 
+  const EndingSignals ending_signals;
   Machine machine(arm::kA64System, o.engine, o.vcpus, static_cast<u64>(std::time(nullptr)));
   machine.no_reboot = o.no_reboot;
   machine.no_shutdown = o.no_shutdown;
@@ -43,8 +73,9 @@ int main(int argc, char** argv) {
   };
   arm::CpuConfig cpu;
   cpu.model = o.cpu;
-  cpu.psci = property("psci") == "smc" ? arm::PsciConduit::Smc : arm::PsciConduit::Hvc;
-  cpu.gic_registers = property("gic-version") == "3";
+  const std::string psci = property("psci"), gic = property("gic-version");
+  cpu.psci = psci == "smc" ? arm::PsciConduit::Smc : psci == "none" ? arm::PsciConduit::None : arm::PsciConduit::Hvc;
+  cpu.gic_registers = gic == "3" || gic == "max";
   for (unsigned i = 0; i < machine.vcpu_count(); ++i) {
     cpu.affinity = i;
     if (arm::configure(machine.vcpu(i).state(), cpu)) continue;
@@ -76,10 +107,16 @@ int main(int argc, char** argv) {
     else problem = made.error();
   }
   const bool run = problem.empty() && board.dump_dtb.empty();
+  std::unique_ptr<devices::FdWatch> signal_watch;
+  {
+    const std::lock_guard lock(machine.lock());
+    signal_watch = ending_signals.watch(machine);
+  }
   const int status = run ? machine.run() : 0;
   {
     // The board lets go of its back-ends before they go.
     const std::lock_guard lock(machine.lock());
+    signal_watch.reset();
     machine.set_board(nullptr);
     back_ends.close();
   }

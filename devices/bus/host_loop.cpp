@@ -136,6 +136,9 @@ std::unique_ptr<FdWatch> HostLoop::watch(int fd, std::function<void(Ready)> call
 
 void HostLoop::update(u64 id, bool readable, bool writable) {
   Watched& watched = *watched_.at(id);
+  const bool wanted = readable || writable;
+  if (watched.readable == readable && watched.writable == writable && wanted == (watched.in_epoll || watched.always_ready))
+    return;
   watched.readable = readable;
   watched.writable = writable;
   epoll_event event{};

@@ -205,6 +205,20 @@ Result<OpenSocket> open_tcp(const std::string& host, const std::string& port, bo
   return Error{name + ": " + std::strerror(error)};
 }
 
+/// Waits for a client. The user may end the process meanwhile, even if signals are otherwise left to the I/O thread, which does
+/// not run yet.
+int accept_first(int listener) {
+  sigset_t ending, before;
+  sigemptyset(&ending);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&ending, number);
+  pthread_sigmask(SIG_UNBLOCK, &ending, &before);
+  int client = -1;
+  do client = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+  while (client < 0 && errno == EINTR);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return client;
+}
+
 Result<std::unique_ptr<CharBackend>> open_socket(EventLoop& loop, MachineLock& lock,
                                                  const std::map<std::string, std::string>& properties) {
   const auto get = [&](const char* key) {
@@ -217,8 +231,7 @@ Result<std::unique_ptr<CharBackend>> open_socket(EventLoop& loop, MachineLock& l
   int client = server ? -1 : opened->fd;
   if (server && get("wait") != "off") {
     std::fprintf(stderr, "kiln-system: waiting for a connection on %s\n", opened->name.c_str());
-    do client = accept4(opened->fd, nullptr, nullptr, SOCK_CLOEXEC);
-    while (client < 0 && errno == EINTR);
+    client = accept_first(opened->fd);
   }
   const std::lock_guard guard(lock);
   auto made = std::make_unique<SocketChar>(loop, server ? opened->fd : -1, opened->name, opened->unlink_path);

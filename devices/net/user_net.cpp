@@ -133,8 +133,8 @@ Result<void> UserNet::open(const Options& options) {
   slirp_callbacks_.timer_mod = [](void* timer, std::int64_t when_ms, void*) {
     static_cast<SlirpTimer*>(timer)->timer->set(static_cast<u64>(when_ms) * 1'000'000);
   };
-  slirp_callbacks_.register_poll_fd = [](int, void*) {};
-  // Before it is closed: its number may come back for another socket.
+  // A number comes back for another socket: what was watched under it is gone.
+  slirp_callbacks_.register_poll_fd = [](int fd, void* opaque) { self(opaque).watches_.erase(fd); };
   slirp_callbacks_.unregister_poll_fd = [](int fd, void* opaque) { self(opaque).watches_.erase(fd); };
   slirp_callbacks_.notify = [](void* opaque) { self(opaque).loop_.post([] {}); };
 
