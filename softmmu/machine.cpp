@@ -232,9 +232,9 @@ std::string Machine::stats_text() const {
   for (const auto& vcpu : vcpus_) {
     const VcpuStats& s = vcpu->stats;
     text += fmt::format(
-        "cpu {}: {} TLB fills, {} device accesses, {} crossings, {} writes to code pages; flushes: {} all, {} non-global, {} page, {} changes of space; {} jump keys in {} "
+        "cpu {}: {} TLB fills, {} walks, {} device accesses, {} crossings, {} writes to code pages; flushes: {} all, {} non-global, {} page, {} changes of space; {} jump keys in {} "
         "epochs; {} exceptions, {} interrupts, {} halts\n",
-        vcpu->index(), s.fills, s.device_accesses, s.crossings, s.code_writes, s.flushes_all, s.flushes_non_global, s.flushes_page, s.space_changes, s.new_keys,
+        vcpu->index(), s.fills, s.walks, s.device_accesses, s.crossings, s.code_writes, s.flushes_all, s.flushes_non_global, s.flushes_page, s.space_changes, s.new_keys,
         s.key_epochs, s.exceptions, s.interrupts, s.halts);
   }
   return text;

@@ -93,28 +93,68 @@ bool Vcpu::translate_data(u64 address, u32 desc, unsigned bytes, Translation& t)
   return true;
 }
 
-void Vcpu::fill(u64 address, unsigned mmu_index, const Translation& t, const PhysicalRange& range) {
-  ++stats.fills;
-  const std::size_t slot = ir::tlb_slot(address);
-  TlbEntry& entry = state_->tlb(mmu_index)[slot];
-  const u64 page = align_down(address, kPage);
-  const u64 offset = range.ram_offset + (align_down(t.physical, kPage) - range.start);
-  const u8* host = range.ram->host + offset;
-  entry.read_tag = t.readable ? page : kNoTag;
-  entry.addend = reinterpret_cast<u64>(host) - page;
-  entry.physical = align_down(t.physical, kPage);
-  const bool quick = t.writable && range.writable && (range.ram->flags[offset / kPage].load() & kPageHasCode) == 0;
-  entry.write_tag = quick ? page : kNoTag;
-  global_[mmu_index][slot] = t.global;
-  if (!listed_[mmu_index][slot]) {
-    listed_[mmu_index][slot] = true;
-    filled_[mmu_index].push_back(static_cast<u16>(slot));
+u64 Vcpu::space() {
+  if (!space_known_) {
+    space_ = desc_.space_of(state_);
+    space_known_ = true;
   }
+  return space_;
+}
+
+const Vcpu::Kept* Vcpu::find_kept(u64 address, unsigned index, bool store) {
+  const u64 page = align_down(address, kPage), here = space();
+  const Kept* set = kept_set(page, index);
+  for (std::size_t way = 0; way < kKeptWays; ++way) {
+    const Kept& kept = set[way];
+    if (kept.page == page && kept.index == index && kept.space == here && kept.epoch == kept_epoch_ && (store ? kept.writable : kept.readable))
+      return &kept;
+  }
+  return nullptr;
+}
+
+// A page that became writable takes the place of what it was.
+void Vcpu::keep(u64 address, unsigned index, const Translation& t, const PhysicalRange& range) {
+  const u64 page = align_down(address, kPage), here = space();
+  Kept* set = kept_set(page, index);
+  Kept* place = nullptr;
+  for (std::size_t way = 0; way < kKeptWays && place == nullptr; ++way)
+    if (set[way].page == page && set[way].index == index && set[way].space == here) place = &set[way];
+  for (std::size_t way = 0; way < kKeptWays && place == nullptr; ++way)
+    if (set[way].epoch != kept_epoch_ || set[way].page == kNoTag) place = &set[way];
+  if (place == nullptr) place = &set[kept_way_++ % kKeptWays];
+  *place = {.page = page,
+            .space = here,
+            .ram = range.ram,
+            .offset = range.ram_offset + (align_down(t.physical, kPage) - range.start),
+            .physical = align_down(t.physical, kPage),
+            .epoch = kept_epoch_,
+            .index = static_cast<u8>(index),
+            .readable = t.readable,
+            .writable = t.writable && range.writable,
+            .global = t.global};
   if (t.page_bytes > kPage) {
     Large& large = large_[page >> 63];
     const u64 start = align_down(address, t.page_bytes);
     large.low = std::min(large.low, start);
     large.high = std::max(large.high, start + t.page_bytes - 1);
+  }
+  fill(address, *place);
+}
+
+void Vcpu::fill(u64 address, const Kept& kept) {
+  ++stats.fills;
+  const unsigned index = kept.index;
+  const std::size_t slot = ir::tlb_slot(address);
+  TlbEntry& entry = state_->tlb(index)[slot];
+  entry.read_tag = kept.readable ? kept.page : kNoTag;
+  entry.addend = reinterpret_cast<u64>(kept.ram->host + kept.offset) - kept.page;
+  entry.physical = kept.physical;
+  const bool quick = kept.writable && (kept.ram->flags[kept.offset / kPage].load() & kPageHasCode) == 0;
+  entry.write_tag = quick ? kept.page : kNoTag;
+  global_[index][slot] = kept.global;
+  if (!listed_[index][slot]) {
+    listed_[index][slot] = true;
+    filled_[index].push_back(static_cast<u16>(slot));
   }
 }
 
@@ -129,7 +169,24 @@ void* Vcpu::access_page(u64 address, u32 desc, const void* value, unsigned bytes
   const bool store = (desc & ir::kStoreAccess) != 0;
   const TlbEntry& entry = state_->tlb(index)[ir::tlb_slot(address)];
   if ((store ? entry.write_tag : entry.read_tag) == align_down(address, kPage)) return reinterpret_cast<void*>(address + entry.addend);
+  const auto memory = [&](const Kept& kept) -> void* {
+    const u64 offset = kept.offset + (address & (kPage - 1));
+    std::atomic<u8>& flags = kept.ram->flags[offset / kPage];
+    if (store && (flags.load() & kPageHasCode) != 0) {
+      ++stats.code_writes;
+      if (engine_.changed(kept.ram->place_base + offset, bytes)) {
+        flags.fetch_and(static_cast<u8>(~kPageHasCode));
+        fill(address, kept);
+      }
+    }
+    return kept.ram->host + offset;
+  };
+  if (const Kept* kept = find_kept(address, index, store)) {
+    fill(address, *kept);
+    return memory(*kept);
+  }
   Translation t;
+  ++stats.walks;
   if (!translate_data(address, desc, bytes, t)) return nullptr;
   const PhysicalRange* range = machine_.space().find(t.physical);
   const auto bus_error = [&]() -> void* {
@@ -140,17 +197,14 @@ void* Vcpu::access_page(u64 address, u32 desc, const void* value, unsigned bytes
   };
   if (range == nullptr) return bus_error();
   if (range->ram != nullptr && (!store || range->writable)) {
-    fill(address, index, t, *range);
-    const u64 offset = range->ram_offset + (t.physical - range->start);
-    std::atomic<u8>& flags = range->ram->flags[offset / kPage];
-    if (store && (flags.load() & kPageHasCode) != 0) {
-      ++stats.code_writes;
-      if (engine_.changed(range->ram->place_base + offset, bytes)) {
-        flags.fetch_and(static_cast<u8>(~kPageHasCode));
-        fill(address, index, t, *range);
-      }
+    if (t.device) {  // what it forbids must be looked at each time
+      const u64 offset = range->ram_offset + (t.physical - range->start);
+      const Kept once{.page = align_down(address, kPage), .ram = range->ram, .offset = align_down(offset, kPage), .physical = align_down(t.physical, kPage),
+                      .index = static_cast<u8>(index)};
+      return memory(once);
     }
-    return range->ram->host + offset;
+    keep(address, index, t, *range);
+    return memory(*find_kept(address, index, store));
   }
   // Registers, or a store to ROM.
   ++stats.device_accesses;
@@ -230,6 +284,8 @@ void Vcpu::flush_all() {
     }
     filled_[i].clear();
   }
+  ++kept_epoch_;
+  space_known_ = false;
   large_[0] = large_[1] = {};
   new_key_epoch();
 }
@@ -245,13 +301,16 @@ void Vcpu::flush_non_global() {
 }
 
 void Vcpu::flush_page(GuestAddr address) {
-  const u64 mask = machine_.guest().address_mask != 0 ? machine_.guest().address_mask : ~u64{0};
+  const u64 mask = mask_low(56);  // where top bytes are ignored, every tag's entry goes
   const u64 page = align_down(address, kPage);
   const std::size_t slot = ir::tlb_slot(page);
   for (unsigned i = 0; i < ir::kTlbIndices; ++i) {
     const TlbEntry& entry = state_->tlb(i)[slot];
     const u64 held = (entry.read_tag != kNoTag ? entry.read_tag : entry.write_tag);
     if (held != kNoTag && ((held ^ page) & mask & ~(kPage - 1)) == 0) clear_entry(i, slot);
+    Kept* set = kept_set(page, i);
+    for (std::size_t way = 0; way < kKeptWays; ++way)
+      if (set[way].page != kNoTag && ((set[way].page ^ page) & mask) == 0) set[way].page = kNoTag;
   }
   if (located_.contains(page)) new_key_epoch();
 }
@@ -264,6 +323,7 @@ void Vcpu::flush_tlb(const TlbFlush& flush, bool) {
     case TlbFlush::Scope::NonGlobal:
       ++stats.flushes_non_global;
       flush_non_global();
+      ++kept_epoch_;
       return new_key_epoch();
     case TlbFlush::Scope::Space:
       ++stats.space_changes;

@@ -20,7 +20,7 @@ struct Vcpu::Input final : devices::IrqLine {
 };
 
 Vcpu::Vcpu(Machine& machine, unsigned index)
-    : machine_(machine), index_(index), desc_(*machine.guest().system), engine_(machine.engine()) {
+    : machine_(machine), index_(index), desc_(*machine.guest().system), engine_(machine.engine()), kept_(kKeptSets * kKeptWays) {
   state_ = engine_.create_cpu();
   state_->user_data = static_cast<ir::VcpuPort*>(this);
   state_->guest_pointer = [](ir::CpuState* state, u64 address, u32 desc, const void* value) {

@@ -22,7 +22,7 @@ class Machine;
 
 /// Counters for `info jit` and --stats.
 struct VcpuStats {
-  u64 fills = 0, device_accesses = 0, crossings = 0, code_writes = 0, flushes_all = 0, flushes_page = 0, flushes_non_global = 0, space_changes = 0;
+  u64 fills = 0, walks = 0, device_accesses = 0, crossings = 0, code_writes = 0, flushes_all = 0, flushes_page = 0, flushes_non_global = 0, space_changes = 0;
   u64 exceptions = 0, interrupts = 0, halts = 0, new_keys = 0, key_epochs = 0;
 };
 
@@ -63,7 +63,10 @@ class Vcpu final : public ir::VcpuPort {
 
   // VcpuPort
   void flush_tlb(const ir::TlbFlush& flush, bool broadcast) override;
-  void space_changed() override { state_->jump_key = ir::kJumpKeyUnknown; }
+  void space_changed() override {
+    state_->jump_key = ir::kJumpKeyUnknown;
+    space_known_ = false;
+  }
   bool device_register(u32 number, bool write, u64& value) override;
   u64 clock_ns() override;
   void set_alarm(u64 when_ns) override;
@@ -94,11 +97,26 @@ class Vcpu final : public ir::VcpuPort {
     std::size_t operator()(const Space& s) const { return (s.identity ^ u64{s.mode} << 48) * 0x9e3779b97f4a7c15u; }
   };
 
-  void* fault() { return nullptr; }
+  /// A translation that the TLB may have lost to another address space or page: what a walk found, kept by page and space.
+  struct Kept {
+    u64 page = ~u64{0};
+    u64 space = 0;
+    Ram* ram = nullptr;
+    u64 offset = 0;      // of the page in `ram`
+    u64 physical = 0;    // of the page
+    u32 epoch = 0;
+    u8 index = 0;
+    bool readable = false, writable = false, global = false;
+  };
+  static constexpr std::size_t kKeptSets = 4096, kKeptWays = 4;
+  Kept* kept_set(u64 page, unsigned index) { return &kept_[((page & mask_low(56)) / 4096 * 3 + index) % kKeptSets * kKeptWays]; }
+  const Kept* find_kept(u64 address, unsigned index, bool store);
+  void keep(u64 address, unsigned index, const ir::Translation& t, const PhysicalRange& range);
+  u64 space();
   void* access_page(u64 address, u32 desc, const void* value, unsigned bytes);
   void* crossing(u64 address, u32 desc, const void* value, unsigned bytes);
   bool translate_data(u64 address, u32 desc, unsigned bytes, ir::Translation& out);
-  void fill(u64 address, unsigned mmu_index, const ir::Translation& t, const PhysicalRange& range);
+  void fill(u64 address, const Kept& kept);
   void clear_entry(unsigned index, std::size_t slot);
   void flush_page(GuestAddr address);
   void flush_non_global();
@@ -125,6 +143,11 @@ class Vcpu final : public ir::VcpuPort {
   std::unordered_map<Space, u64, SpaceHash> keys_;
   std::unordered_set<u64> located_;                     // pages that anything was fetched from since the keys were made
   u64 next_key_ = 1;
+  std::vector<Kept> kept_;
+  u32 kept_epoch_ = 1;
+  unsigned kept_way_ = 0;
+  u64 space_ = 0;
+  bool space_known_ = false;
   alignas(16) u8 bounce_[64];
 
   std::vector<std::unique_ptr<Input>> inputs_;
