@@ -158,6 +158,12 @@ HostAddr fault_pc(const void* ucontext) {
   return static_cast<HostAddr>(static_cast<const ucontext_t*>(ucontext)->uc_mcontext.gregs[REG_RIP]);
 }
 
+bool exhausted_stack(const siginfo_t* info, const void* ucontext) {
+  constexpr u64 kNear = 64 << 10;
+  const auto sp = static_cast<u64>(static_cast<const ucontext_t*>(ucontext)->uc_mcontext.gregs[REG_RSP]);
+  return info->si_signo == SIGSEGV && reinterpret_cast<u64>(info->si_addr) - (sp - kNear) < 2 * kNear;
+}
+
 void set_guest_base(HostAddr base) { raw_syscall(SYS_arch_prctl, ARCH_SET_GS, base); }
 
 s64 raw_syscall(long number, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f) {

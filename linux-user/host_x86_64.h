@@ -32,6 +32,8 @@ bool fault_is_write(const void* ucontext);
 /// The page was there, but not the rights.
 bool fault_page_present(const void* ucontext);
 HostAddr fault_pc(const void* ucontext);
+/// Is the fault just around the stack pointer, as when the stack is used up?
+bool exhausted_stack(const siginfo_t* info, const void* ucontext);
 
 /// Makes `base` the host address of guest address 0 for generated code on this thread.
 void set_guest_base(HostAddr base);

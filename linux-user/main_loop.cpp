@@ -51,6 +51,14 @@ void release_robust_mutexes(Thread& thread) {
   if (pending) release((pending & ~u64{1}) + offset);
 }
 
+bool holds_robust_mutexes(const Thread& thread) {
+  if (thread.robust_list == 0) return false;
+  const unsigned size = thread.process->abi->guest->pointer_bits / 8;
+  u64 entry = 0, pending = 0;
+  return thread.process->memory.read(thread.robust_list, &entry, size) &&
+         thread.process->memory.read(thread.robust_list + 2 * size, &pending, size) && (entry != thread.robust_list || pending != 0);
+}
+
 void clear_child_tid(Thread& thread) {
   if (thread.clear_child_tid == 0) return;
   MemoryMap& memory = thread.process->memory;
@@ -69,7 +77,7 @@ void raise_for(Thread& thread, ir::ExitKind kind) {
     case ir::ExitKind::Trap: break;
     default:
       std::fprintf(stderr, "kiln: internal error: engine gave exit kind %u\n", static_cast<unsigned>(kind));
-      std::abort();
+      exit_with_internal_error();
   }
   if (auto* taken = thread.process->abi->exception_taken) taken(thread.cpu);
   // A signal that came before is delivered first: the instruction is carried out again afterwards, and faults again. Not so a trap,
@@ -100,8 +108,25 @@ void run_thread(Thread& thread) {
   }
 }
 
+void release_all_robust_mutexes(Thread& thread) {
+  Process& process = *thread.process;
+  bool held = false;
+  {
+    std::lock_guard guard(process.threads_mutex);
+    for (const Thread* other : process.threads) held |= other != &thread && holds_robust_mutexes(*other);
+  }
+  if (held) {  // nobody takes another one after this
+    process.dying = true;
+    hold_others(thread);
+    std::lock_guard guard(process.threads_mutex);
+    for (Thread* other : process.threads)
+      if (other != &thread) release_robust_mutexes(*other);
+  }
+  release_robust_mutexes(thread);
+}
+
 void exit_process(Process& process, int status) {
-  if (Thread* thread = current_thread()) release_robust_mutexes(*thread);
+  if (Thread* thread = current_thread()) release_all_robust_mutexes(*thread);
   block_all_signals();
   save_translated_code(process);
   if (process.options.engine.stats) process.log.write(process.engine->stats_text() + ledger_text());
@@ -133,6 +158,7 @@ void exit_thread(Thread& thread, int status) {
   clear_child_tid(thread);
   const bool leader = thread.leader;
   set_current_thread(nullptr);
+  if (!thread.leader) drop_fault_stack();
   process.engine->destroy_cpu(thread.cpu);
   delete &thread;
   if (leader) {

@@ -43,11 +43,30 @@ s64 MemoryMap::advise(GuestAddr address, u64 length, int advice) {
       break;
     }
     at = to;
+    if ((advice == MADV_DONTFORK || advice == MADV_DOFORK) && it->second.dont_fork != (advice == MADV_DONTFORK)) {
+      split(from);
+      split(to);
+      it = areas_.find(from);
+      it->second.dont_fork = advice == MADV_DONTFORK;
+    }
   }
   if (at != end) result = -ENOMEM;
   mutex_.unlock();
   invalidate(stale);
   return result;
+}
+
+void MemoryMap::forked() {
+  lock_future_ = 0;
+  std::vector<std::pair<GuestAddr, GuestAddr>> gone;
+  for (const auto& [start, area] : areas_)
+    if (area.dont_fork) gone.emplace_back(start, area.end);
+  for (const auto& [start, end] : gone) {  // the host has holes there
+    const bool had_code = drop_code(start, end);
+    erase_areas(start, end);
+    reserve_hole(start, end - start);
+    if (had_code) invalidate(start, end - start);
+  }
 }
 
 s64 MemoryMap::remap_file(GuestAddr address, u64 length, u64 page_offset, u32 flags) {

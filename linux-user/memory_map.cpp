@@ -81,7 +81,7 @@ void MemoryMap::erase_areas(GuestAddr start, GuestAddr end) {
 
 void MemoryMap::insert_area(GuestAddr start, const Area& area) {
   auto joins = [](GuestAddr low_start, const Area& low, const Area& high) {
-    return low.prot == high.prot && low.shared == high.shared && low.anonymous == high.anonymous && low.file == high.file &&
+    return low.prot == high.prot && low.shared == high.shared && low.anonymous == high.anonymous && low.file == high.file && low.dont_fork == high.dont_fork &&
            (low.file == 0 || low.offset + (low.end - low_start) == high.offset);
   };
   auto next = areas_.lower_bound(area.end);

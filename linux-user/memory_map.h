@@ -66,7 +66,8 @@ class MemoryMap final : public jit::AddressSpace {
   s64 advise(GuestAddr address, u64 length, int advice);
   /// mlockall() and munlockall(): MCL_* flags, 0 unlocks.
   s64 lock_all(u32 flags);
-  void forget_locks() { lock_future_ = 0; }  // in the child of a fork
+  /// In the child of a fork: locks and what was not to be inherited are gone.
+  void forked();
   u64 mapped_bytes();
   /// RLIMIT_AS and RLIMIT_DATA of the guest; ours stay as they are, Kiln's own memory does not count.
   void set_limits(u64 address_space, u64 data);
@@ -130,6 +131,7 @@ class MemoryMap final : public jit::AddressSpace {
     bool anonymous;
     u64 file = 0;    // identity of a shared file's bytes, 0: none; the same bytes may be mapped in several places
     u64 offset = 0;  // in that file
+    bool dont_fork = false;  // MADV_DONTFORK
   };
   /// Ranges whose code must be invalidated once the lock is free.
   using Stale = std::vector<std::pair<GuestAddr, u64>>;

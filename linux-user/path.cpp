@@ -98,13 +98,18 @@ std::string resolve_path(const Process& process, const std::string& guest, Follo
   if (root.empty() || is_host_directory(guest)) return guest;
   std::string inside = root + guest;
   struct stat st;
+  if (follow == Follow::Literal) return lstat(inside.c_str(), &st) == 0 ? inside : guest;
   if (lstat(inside.c_str(), &st) != 0) {
     // A symlink with an absolute target on the way (/usr/lib/x -> /var/lib/x): the host's kernel looked for it on the host.
     const std::size_t slash = guest.rfind('/');
     const std::string folder = slash == 0 ? std::string() : resolve_in_root(root, guest.substr(0, slash));
     if (folder.empty()) return guest;
     inside = folder + guest.substr(slash);
-    if (lstat(inside.c_str(), &st) != 0) return guest;
+    if (lstat(inside.c_str(), &st) != 0) {
+      // In neither. What is made there comes into the sysroot if only that has the folder.
+      const std::string host_folder = slash == 0 ? "/" : guest.substr(0, slash);
+      return slash != 0 && access(host_folder.c_str(), F_OK) != 0 ? inside : guest;
+    }
   }
   if (!S_ISLNK(st.st_mode) || follow == Follow::No) return inside;
   std::string resolved = resolve_in_root(root, guest);

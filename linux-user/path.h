@@ -7,7 +7,7 @@
 
 namespace kiln::user {
 
-enum class Follow { Yes, No };
+enum class Follow { Yes, No, Literal };  // Literal: no link on the way is resolved either
 
 /// Host path for a guest path. Relative paths stay as they are.
 std::string resolve_path(const Process& process, const std::string& guest, Follow follow);
@@ -24,6 +24,11 @@ std::string program_of(const Process& process, const std::string& path);
 /// For a descriptor that the host's kernel has just opened under any name (relative to a directory of /proc, through a symlink, …):
 /// if it is a /proc file of ours that must show the guest, closes it and gives what open_proc_file() gives for it, else `fd`.
 int show_guest(Process& process, int fd, int flags);
+
+/// Is the descriptor /proc/self/task, where Kiln's own threads are not to be seen?
+bool is_task_directory(int fd);
+/// An entry of it.
+bool is_guest_task(Process& process, const char* name);
 
 /// Opens a /proc file that must show the guest and not Kiln (maps, cmdline, auxv, …). -1: not such a file; else fd or -errno in
 /// `fd`.

@@ -238,6 +238,24 @@ int memory_file(const char* name, const std::string& text, int flags) {
 
 }  // namespace
 
+bool is_task_directory(int fd) {
+  struct statfs fs;
+  if (fstatfs(fd, &fs) != 0 || fs.f_type != PROC_SUPER_MAGIC) return false;
+  char name[64], target[256];
+  std::snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+  const ssize_t n = readlink(name, target, sizeof target - 1);
+  return n > 0 && std::string_view(target, static_cast<std::size_t>(n)).ends_with("/" + std::to_string(getpid()) + "/task");
+}
+
+bool is_guest_task(Process& process, const char* name) {
+  if (name[0] == '.') return true;
+  const int tid = std::atoi(name);
+  std::lock_guard guard(process.threads_mutex);
+  for (const Thread* thread : process.threads)
+    if (thread->tid == tid) return true;
+  return false;
+}
+
 int show_guest(Process& process, int fd, int flags) {
   // Every open comes by here: what is surely none of /proc's costs one fstat.
   struct stat st;

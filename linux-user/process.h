@@ -139,6 +139,8 @@ void set_current_thread(Thread* thread);
 
 /// Ends the process as exit_group does: statistics, then the status.
 [[noreturn]] void exit_process(Process& process, int status);
+/// What Linux does with the robust mutexes of a dying process: owners become dead, waiters wake.
+void release_all_robust_mutexes(Thread& thread);
 /// Ends this thread (exit(2)); the process too if it is the last.
 [[noreturn]] void exit_thread(Thread& thread, int status);
 

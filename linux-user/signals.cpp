@@ -1,5 +1,6 @@
 #include "linux-user/signals.h"
 
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/ucontext.h>
 #include <unistd.h>
@@ -82,6 +83,7 @@ KILN_ASYNC_HANDLER void on_async_signal(int signal, siginfo_t* info, void* ucont
 [[noreturn]] void crash(int signal, const siginfo_t* info, void* ucontext, Thread* thread) {
   std::fprintf(stderr, "kiln: internal error: host signal %d at host pc %#lx, address %p", signal, fault_pc(ucontext),
                info->si_addr);
+  if (exhausted_stack(info, ucontext)) std::fprintf(stderr, " (Kiln's own stack is used up)");
   if (thread) std::fprintf(stderr, ", guest pc %#lx%s", thread->cpu->pc, thread->cpu->in_code ? " (in code)" : "");
   std::fprintf(stderr, "\n");
   // No signal: whoever looks at the status must not take our fault for the guest's.
@@ -271,7 +273,28 @@ void deliver(Thread& thread, const u8* info, u64 fault_address, u32 fault_flags,
 Thread* current_thread() { return t_thread; }
 void set_current_thread(Thread* thread) { t_thread = thread; }
 
+namespace {
+thread_local void* t_fault_stack = nullptr;
+constexpr std::size_t kFaultStackBytes = 256 << 10;
+}  // namespace
+
+void set_fault_stack() {
+  void* stack = mmap(nullptr, kFaultStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+  if (stack == MAP_FAILED) return;  // does without
+  const stack_t alternate{stack, 0, kFaultStackBytes};
+  sigaltstack(&alternate, nullptr);
+  t_fault_stack = stack;
+}
+
+void drop_fault_stack() {
+  if (t_fault_stack == nullptr) return;
+  const stack_t none{nullptr, SS_DISABLE, 0};
+  sigaltstack(&none, nullptr);
+  munmap(std::exchange(t_fault_stack, nullptr), kFaultStackBytes);
+}
+
 void init_signals(Process& process, Thread& leader) {
+  set_fault_stack();
   g_process = &process;
   u64 mask = 0;
   raw_syscall(SYS_rt_sigprocmask, SIG_SETMASK, 0, reinterpret_cast<u64>(&mask), 8);
@@ -282,7 +305,7 @@ void init_signals(Process& process, Thread& leader) {
     process.signals.actions[signal].handler = old.handler == 1 ? 1 : 0;
   }
   // SA_RESTART: a kick or a tracer's request is none of the guest's; see rewind_safe_syscall().
-  for (int signal : {SIGSEGV, SIGBUS}) host_sigaction(signal, address_of(on_fault), SA_SIGINFO | SA_RESTART);
+  for (int signal : {SIGSEGV, SIGBUS}) host_sigaction(signal, address_of(on_fault), SA_SIGINFO | SA_RESTART | SA_ONSTACK);
   if (wants_core_signals(process)) follow_actions(process);
   host_sigprocmask(mask & ~kNeverBlocked);
 }
@@ -427,6 +450,7 @@ void die_by_signal(Thread& thread, int signal, const u8* info) {
   Process& process = *thread.process;
   if (process.debugger) process.debugger->process_dies(signal);
   guest_dies(thread, signal, info);
+  if (!thread.vfork_child) release_all_robust_mutexes(thread);
   if (process.log.on(kLogInt)) {
     process.log.write("INT: killed by signal " + std::to_string(signal) + "\n" + process.engine->guest().dump(thread.cpu));
   }

@@ -7,6 +7,10 @@ namespace kiln::user {
 /// Takes over dispositions and mask that Kiln was started with; installs the fault handlers.
 void init_signals(Process& process, Thread& leader);
 
+/// Gives the calling thread a stack of its own for the handler of faults, which is there when the thread's is used up; takes it away.
+void set_fault_stack();
+void drop_fault_stack();
+
 /// Sets the guest's mask of the calling thread, and the host's with it. Everything must be blocked (a signal that came in between would
 /// be delivered although the new mask has it); a syscall that changes the mask uses change_signal_mask().
 void set_signal_mask(Thread& thread, u64 mask);
@@ -40,10 +44,6 @@ void follow_actions(Process& process);
 void follow_actions(SignalTable& table);
 /// Makes the thread leave generated code and blocking syscalls (with EINTR), without a signal of the guest's.
 void kick_thread(const Thread& thread);
-
-/// Exit status when Kiln itself is at fault, beside a line that says "internal error"; the status that env(1) and timeout(1) have for
-/// their own failures.
-inline constexpr int kInternalErrorStatus = 125;
 
 /// Ends the process by `signal`, as if nobody had handled it.
 [[noreturn]] void die_by_signal(Thread& thread, int signal, const u8* info = nullptr);

@@ -1,11 +1,21 @@
 // Execution logs (-d items, -D file). One Log object, made by main and handed down; never a global.
 #pragma once
+#include <unistd.h>
+
 #include <cstdio>
 #include <string>
 
 #include "ir/support/bits.h"
 
 namespace kiln {
+
+/// Exit status when Kiln itself is at fault, beside a line that says "internal error"; the status that env(1) and timeout(1) have for
+/// their own failures. Never a signal: that would look like the guest's.
+inline constexpr int kInternalErrorStatus = 125;
+[[noreturn]] inline void exit_with_internal_error() {
+  std::fflush(stderr);
+  _exit(kInternalErrorStatus);
+}
 
 enum LogItem : u32 {
   kLogInAsm = 1,    // in_asm: guest instructions of each translated block

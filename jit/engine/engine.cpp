@@ -283,7 +283,7 @@ TranslatedBlock* Engine::Impl::find_or_translate(ThreadRecord& thread, std::uniq
     evict_next_generation(&thread, lock);
   }
   std::fprintf(stderr, "kiln: internal error: the block at %#lx needs more code than a generation of the cache holds\n", cpu->pc);
-  std::abort();
+  exit_with_internal_error();
 }
 
 void Engine::Impl::map_symbol(HostAddr address, std::size_t bytes, const char* kind, GuestAddr pc) {

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "ir/support/log.h"
 #include "ir/support/bits.h"
 
 namespace kiln::jit {
@@ -42,8 +43,8 @@ void* low_allocate(std::size_t size) {
     void* chunk = mmap(nullptr, kChunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     if (chunk == MAP_FAILED) chunk = mmap(nullptr, kChunk, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (chunk == MAP_FAILED) {
-      std::fprintf(stderr, "kiln: out of memory\n");
-      std::abort();
+      std::fprintf(stderr, "kiln: internal error: out of memory\n");
+      exit_with_internal_error();
     }
     p.next = static_cast<u8*>(chunk);
     p.left = kChunk;

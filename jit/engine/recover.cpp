@@ -134,7 +134,7 @@ void Engine::Impl::recover(ThreadRecord& thread) {
   }
   if (block == nullptr) {
     std::fprintf(stderr, "kiln: internal error: fault at host %#lx in no translated block\n", thread.fault.pc);
-    std::abort();
+    exit_with_internal_error();
   }
   ir::Block ir;
   lift_again(*block, ir);
@@ -144,7 +144,7 @@ void Engine::Impl::recover(ThreadRecord& thread) {
   if (apply_recovery(code, offset, thread.fault, cpu)) return;
   std::fprintf(stderr, "kiln: internal error: fault in tier-1 code of block %#lx at offset %u has no recovery point\n", block->pc,
                offset);
-  std::abort();
+  exit_with_internal_error();
 }
 
 }  // namespace kiln::jit

@@ -67,6 +67,8 @@ void Engine::Impl::start_compile_thread() {
   // The compile thread takes none of the guest's signals.
   sigset_t all, old;
   sigfillset(&all);
+  sigdelset(&all, SIGSEGV);  // its own are told as an internal error
+  sigdelset(&all, SIGBUS);
   pthread_sigmask(SIG_SETMASK, &all, &old);
   const auto main = [](void* impl) -> void* {
     static_cast<Impl*>(impl)->compile_loop();

@@ -35,24 +35,6 @@ void sleep_ms(unsigned ms) {
   nanosleep(&time, nullptr);
 }
 
-/// Until the others wait or sleep in syscalls, whose registers do not change either. A second at most: the report is worth more
-/// than the neighbours' last instruction.
-void hold_others(Thread& dying) {
-  Process& process = *dying.process;
-  std::lock_guard guard(process.threads_mutex);
-  for (unsigned ms = 0; ms < 1000; ms += 2) {
-    bool all = true, none_in_code = true;
-    for (Thread* thread : process.threads) {
-      if (thread == &dying) continue;
-      __atomic_store_n(&thread->cpu->interrupt, 1u, __ATOMIC_RELEASE);
-      all &= __atomic_load_n(&thread->held, __ATOMIC_ACQUIRE);
-      none_in_code &= __atomic_load_n(&thread->cpu->in_code, __ATOMIC_RELAXED) == 0;
-    }
-    if (all || (ms >= 50 && none_in_code)) return;
-    sleep_ms(2);
-  }
-}
-
 const char* signal_text(int signal) {
   const char* text = sigdescr_np(signal);
   return text != nullptr ? text : "unknown signal";
@@ -114,6 +96,24 @@ void append_report(std::string& out, Thread& thread, int signal, const u8* info,
 }
 
 }  // namespace
+
+/// Until the others wait or sleep in syscalls, whose registers do not change either. A second at most: the report is worth more
+/// than the neighbours' last instruction.
+void hold_others(Thread& dying) {
+  Process& process = *dying.process;
+  std::lock_guard guard(process.threads_mutex);
+  for (unsigned ms = 0; ms < 1000; ms += 2) {
+    bool all = true, none_in_code = true;
+    for (Thread* thread : process.threads) {
+      if (thread == &dying) continue;
+      __atomic_store_n(&thread->cpu->interrupt, 1u, __ATOMIC_RELEASE);
+      all &= __atomic_load_n(&thread->held, __ATOMIC_ACQUIRE);
+      none_in_code &= __atomic_load_n(&thread->cpu->in_code, __ATOMIC_RELAXED) == 0;
+    }
+    if (all || (ms >= 50 && none_in_code)) return;
+    sleep_ms(2);
+  }
+}
 
 bool is_core_signal(int signal) {
   constexpr u64 kCore = signal_bit(SIGQUIT) | signal_bit(SIGILL) | signal_bit(SIGTRAP) | signal_bit(SIGABRT) | signal_bit(SIGBUS) |

@@ -11,6 +11,9 @@ void guest_dies(Thread& thread, int signal, const u8* info);
 bool is_core_signal(int signal);
 bool wants_core_signals(const Process& process);
 
+/// With Process::dying set: until the other threads wait or sleep in syscalls, whose registers do not change either. A second at most.
+void hold_others(Thread& dying);
+
 /// For a thread that finds Process::dying set: waits for the end.
 [[noreturn]] void wait_for_the_end(Thread& thread);
 

@@ -85,12 +85,18 @@ s64 read_directory(Call& c, u64 limit, Put&& put) {
   const s64 before = raw_syscall(SYS_lseek, c.a[0], 0, SEEK_CUR);
   const s64 got = c.host(SYS_getdents64, c.a[0], buffer, room);
   if (got <= 0) return got;
+  const bool tasks = is_task_directory(c.i(0));
   u64 out = 0;
   s64 last = before;
   for (s64 at = 0; at < got;) {
     HostDirent e;
     std::memcpy(static_cast<void*>(&e), buffer + at, kHostNameAt);
     const char* name = buffer + at + kHostNameAt;
+    if (tasks && !is_guest_task(c.process, name)) {
+      last = e.position;
+      at += e.length;
+      continue;
+    }
     const u64 position = cookies().shorten(st.st_dev, st.st_ino, static_cast<u64>(e.position));
     const s64 size = put(e, position, name, std::strlen(name), c.a[1] + out, limit - out);
     if (size <= 0) {

@@ -41,10 +41,13 @@ s64 sys_openat2(Call& c) {
   if (how.flags >> 32) return -EINVAL;
   how.flags = static_cast<u32>(c.abi.open_flags_to_host(how.flags));
   int fd = -1;
-  if (open_proc_file(c.process, guest, static_cast<int>(how.flags), fd)) return fd;
-  // With any RESOLVE_ restriction the path is taken as it is: ours would step outside it.
-  const std::string path =
-      how.resolve ? guest : resolve_path(c.process, guest, (how.flags & O_NOFOLLOW) ? Follow::No : Follow::Yes);
+  // Where a symlink must not be followed or the path ends at the directory given, /proc's files are known by their descriptor only.
+  constexpr u64 kPlain = RESOLVE_BENEATH | RESOLVE_IN_ROOT, kNoLinks = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  if (!(how.resolve & (kPlain | kNoLinks)) && open_proc_file(c.process, guest, static_cast<int>(how.flags), fd)) return fd;
+  std::string path = guest;
+  if (how.resolve & RESOLVE_NO_SYMLINKS) path = resolve_path(c.process, guest, Follow::Literal);
+  else if (!(how.resolve & kPlain) && (how.resolve == 0 || guest.compare(0, 6, "/proc/") != 0))
+    path = resolve_path(c.process, guest, (how.flags & O_NOFOLLOW) ? Follow::No : Follow::Yes);
   const s64 opened = c.host(SYS_openat2, c.a[0], path.c_str(), &how, sizeof how);
   return opened < 0 ? opened : show_guest(c.process, static_cast<int>(opened), static_cast<int>(how.flags));
 }
@@ -64,6 +67,36 @@ s64 sys_dup3(Call& c) {
 }
 s64 sys_close(Call& c) { return c.process.own.has(c.i(0)) ? -EBADF : c.host(SYS_close, c.a[0]); }
 s64 sys_close_range(Call& c) { return c.process.own.close_range(c.u(0), c.u(1), c.u(2)); }
+
+namespace {
+/// getdents() and getdents64(): records in the host's layout, `name_at` the name's place in one, `length_at` its length's.
+s64 directory_entries(Call& c, long number, std::size_t length_at, std::size_t name_at) {
+  const bool tasks = is_task_directory(c.i(0));
+  s64 got;
+  do {
+    got = c.host(number, c.a[0], c.out(1, c.a[2]), c.a[2]);
+    if (got <= 0 || !tasks) return got;
+    std::vector<char> records(static_cast<std::size_t>(got));
+    if (!c.memory.read(c.a[1], records.data(), records.size())) return -EFAULT;
+    std::size_t kept = 0;
+    for (std::size_t at = 0; at < records.size();) {
+      u16 length;
+      std::memcpy(&length, &records[at + length_at], sizeof length);
+      if (is_guest_task(c.process, &records[at + name_at])) {
+        std::memmove(&records[kept], &records[at], length);
+        kept += length;
+      }
+      at += length;
+    }
+    if (!c.memory.write(c.a[1], records.data(), kept)) return -EFAULT;
+    got = static_cast<s64>(kept);
+  } while (got == 0);
+  return got;
+}
+}  // namespace
+
+s64 sys_getdents64(Call& c) { return directory_entries(c, SYS_getdents64, 16, 19); }
+s64 sys_getdents(Call& c) { return directory_entries(c, SYS_getdents, 16, 18); }
 
 s64 sys_pipe2(Call& c) { return c.host(SYS_pipe2, c.out(0, 8), c.abi.open_flags_to_host(c.a[1])); }
 

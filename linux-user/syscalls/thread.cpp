@@ -40,6 +40,7 @@ void* thread_main(void* argument) {
   Thread& thread = *start->thread;
   thread.tid = static_cast<int>(raw_syscall(SYS_gettid));
   set_current_thread(&thread);
+  set_fault_stack();
   set_guest_base(thread.process->memory.base());
   if (thread.process->debugger) thread.process->debugger->thread_started(thread);
   if (start->parent->trace) {
@@ -193,7 +194,7 @@ s64 clone_process(Thread& thread, const CloneArgs& args) {
       process.engine->remove_all_breakpoints();
       follow_actions(process);
     }
-    process.memory.forget_locks();
+    process.memory.forked();
     start_child(thread, args);
     restore_signal_mask(thread);
     return 0;
