@@ -46,6 +46,14 @@ VirtioFactory::Model VirtioFactory::split(const std::string& model) {
 bool VirtioFactory::knows(const std::string& kind) { return std::ranges::find(kKinds, kind) != std::end(kKinds); }
 
 Result<std::unique_ptr<VirtioDevice>> VirtioFactory::make(const DeviceOption& option) {
+  auto device = make_kind(option);
+  if (device && services_.guest_error)
+    (*device)->set_log(
+        [log = services_.guest_error, model = option.model](const std::string& text) { log(model + ": " + text); });
+  return device;
+}
+
+Result<std::unique_ptr<VirtioDevice>> VirtioFactory::make_kind(const DeviceOption& option) {
   const auto failed = [&](const std::string& why) { return Error{"-device " + option.model + ": " + why}; };
   const std::string kind = split(option.model).kind;
   const auto allow = [&](std::initializer_list<const char*> keys) -> std::string {

@@ -21,6 +21,7 @@ class VirtioFactory {
   Result<std::unique_ptr<VirtioDevice>> make(const DeviceOption& option);
 
  private:
+  Result<std::unique_ptr<VirtioDevice>> make_kind(const DeviceOption& option);
   const BoardServices& services_;
   const BackEnds& back_ends_;
   unsigned next_mac_ = 0x56;

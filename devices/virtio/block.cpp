@@ -89,7 +89,8 @@ void VirtioBlock::notified(u32) {
 void VirtioBlock::begin(VirtChain chain) {
   Header header{};
   // The last byte that the device writes is the status; without it, or without a header, there is no way to answer.
-  if (chain.writable_bytes() == 0 || !chain.read(dma_, 0, &header, sizeof header)) return broken();
+  if (chain.writable_bytes() == 0 || !chain.read(dma_, 0, &header, sizeof header))
+    return broken("a request without header or status byte");
   const Handle request = requests_.emplace(requests_.end());
   const u64 data_in = chain.writable_bytes() - 1, data_out = chain.readable_bytes() - sizeof header;
   request->chain = std::move(chain);

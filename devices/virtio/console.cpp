@@ -62,7 +62,7 @@ void VirtioConsole::transmit() {
   std::vector<u8> bytes;
   do {
     while (pop(kTransmit, chain)) {
-      if (chain.readable_bytes() > kMostAtOnce) return broken();
+      if (chain.readable_bytes() > kMostAtOnce) return broken("a transmit buffer of more than a megabyte");
       bytes.resize(chain.readable_bytes());
       if (chain.read(dma_, 0, bytes.data(), bytes.size()) && backend_ != nullptr) backend_->send(bytes);
       push(kTransmit, chain, 0);

@@ -50,7 +50,7 @@ void VirtioDevice::reset() {
 bool VirtioDevice::pop(u32 index, VirtChain& chain) {
   if (!running()) return false;
   const VirtQueue::Pop result = queues_[index].pop(dma_, chain);
-  if (result == VirtQueue::Pop::Broken) broken();
+  if (result == VirtQueue::Pop::Broken) broken("its ring makes no sense");
   return result == VirtQueue::Pop::Got;
 }
 
@@ -63,7 +63,8 @@ void VirtioDevice::config_changed() {
   if ((status_ & kDriverOk) != 0 && interrupts_ != nullptr) interrupts_->config_interrupt();
 }
 
-void VirtioDevice::broken() {
+void VirtioDevice::broken(const char* why) {
+  if (log_) log_(std::string("a driver's mistake: ") + why);
   status_ |= kNeedsReset;
   config_changed();
 }

@@ -25,6 +25,9 @@ class VirtioDevice : public Device {
   /// `type`: the device type's number (chapter 5). `queues`: their largest sizes.
   VirtioDevice(DmaPort& dma, u16 type, std::vector<u16> queues);
 
+  /// Where one line about a driver's mistake goes (-d guest_errors).
+  void set_log(std::function<void(const std::string&)> log) { log_ = std::move(log); }
+
   // For the transport.
   void connect(VirtioInterrupts& interrupts) { interrupts_ = &interrupts; }
   u16 type() const { return type_; }
@@ -65,12 +68,14 @@ class VirtioDevice : public Device {
   void interrupt(u32 index);
   bool rearm(u32 index) { return running() && queues_[index].rearm(dma_); }
   void config_changed();
-  void broken();
+  /// The driver asked for something senseless: `why` goes to the log.
+  void broken(const char* why);
 
   DmaPort& dma_;
 
  private:
   u16 type_;
+  std::function<void(const std::string&)> log_;
   std::vector<VirtQueue> queues_;
   VirtioInterrupts* interrupts_ = nullptr;
   u64 driver_features_ = 0;

@@ -153,6 +153,8 @@ TEST_F(BlockTest, ResetForgetsWhatIsUnderWay) {
 }
 
 TEST_F(BlockTest, HostileRingsStopTheDevice) {
+  std::string log;
+  block.set_log([&](const std::string& text) { log = text; });
   const auto broken = [&] { return (driver.get(0x70) & 0x40) != 0 && (driver.get(0x60) & 2) != 0; };
   const auto begin = [&] { ASSERT_TRUE(driver.start(kV1 | VirtioDevice::kIndirect, 1)); };
   begin();
@@ -160,6 +162,7 @@ TEST_F(BlockTest, HostileRingsStopTheDevice) {
   driver.make_available(0, 0);
   driver.kick(0);
   EXPECT_TRUE(broken());
+  EXPECT_EQ(log, "a driver's mistake: its ring makes no sense");
   begin();
   EXPECT_EQ(driver.get(0x70), 15u);
   driver.make_available(0, 1000);  // no such descriptor
