@@ -17,6 +17,7 @@ using ir::Op;
 namespace {
 
 constexpr int kMaxCallDepth = 4;
+constexpr int kMaxRecursion = 3;  // of one function in the calls around a call
 constexpr double kCompileShare = 0.33;
 constexpr double kCompileGrace = 0.08;  // seconds from the start in which nothing is compiled in the background
 
@@ -179,13 +180,13 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
       const auto follow = [&](GuestAddr pc, int context, decltype(Pending::edge) edge) {
         const TranslatedBlock* next = find_in_region(pc);
         if (next == nullptr) return;
-        const u64 heat = next == entry ? ~u64{0} : entries(*next) * 16 / static_cast<u64>(1 + contexts[context].depth);
+        const u64 heat = next == entry && context == 0 ? ~u64{0} : entries(*next) * 16 / static_cast<u64>(1 + contexts[context].depth);
         stack.push_back({pc, context, target, edge, heat});
       };
       const auto call = [&](GuestAddr callee, GuestAddr return_to, decltype(Pending::edge) edge) {
         int recursion = 0;
         for (int c = want.context; c > 0; c = contexts[c].parent) recursion += contexts[c].callee == callee;
-        if (contexts[want.context].depth >= kMaxCallDepth || recursion >= 2 || callee == entry->pc) return;
+        if (contexts[want.context].depth >= kMaxCallDepth || recursion >= kMaxRecursion) return;
         contexts.push_back({want.context, callee, return_to, contexts[want.context].depth + 1});
         follow(callee, static_cast<int>(contexts.size()) - 1, edge);
       };
