@@ -90,6 +90,7 @@ class RegionLowering {
   void lower_exit(const RegionBlock& block, const ir::Inst& inst);
   void lower_indirect_exit(const RegionBlock& block, const ir::Inst& inst);
   void poll(const RegionBlock& block);
+  void poll_at_exit(LValue pc);
   void find_loop_heads();
   unsigned slot_index(u64 offset) const { return slot_of_offset_.at(static_cast<u32>(offset)); }
   LValue state_address(u64 offset);

@@ -184,6 +184,7 @@ void RegionLowering::go(int successor, GuestAddr pc) {
     b_.CreateBr(heads_[static_cast<std::size_t>(successor)]);
   } else {
     write_back();
+    if (pc <= block_->pc) poll_at_exit(b_.getInt64(pc));
     jump_to_address(request_.direct_exit(pc));
   }
 }
@@ -197,7 +198,19 @@ void RegionLowering::poll(const RegionBlock& block) {
   leave_with_segment_tail(block.ir.pc);
 }
 
-/// Every cycle passes a target of an edge that leads back in a depth-first walk: only there a poll is worth its while.
+/// The state is written back. A loop larger than a region goes round through several, none of which has a cycle: who leaves backwards or
+/// through a look-up polls.
+void RegionLowering::poll_at_exit(LValue pc) {
+  LValue interrupt = b_.CreateLoad(b_.getInt32Ty(), state_address(offsetof(CpuState, interrupt)), /*isVolatile=*/true);
+  llvm::BasicBlock* cold = cold_branch(b_.CreateICmpNE(interrupt, b_.getInt32(0)), "interrupt");
+  llvm::IRBuilder<>::InsertPointGuard guard(b_);
+  b_.SetInsertPoint(cold);
+  store_state(offsetof(CpuState, pc), pc);
+  store_state(offsetof(CpuState, exit_kind), b_.getInt32(static_cast<u32>(ExitKind::Interrupt)));
+  jump_to_address(request_.leave);
+}
+
+/// The targets of edges that lead back in a depth-first walk.
 void RegionLowering::find_loop_heads() {
   enum : u8 { New, Open, Done };
   std::vector<u8> seen(request_.blocks.size(), New);
@@ -288,7 +301,7 @@ void RegionLowering::lower_block(std::size_t index) {
   forget_slots();
   begin_segment(0);
   b_.SetInsertPoint(heads_[index]);
-  if (rb.poll && loop_head_[index]) poll(rb);
+  if (rb.poll) poll(rb);
   for (ir::Value v = 0; v < rb.ir.insts.size(); ++v) {
     const Inst& inst = rb.ir.insts[v];
     if (op_info(inst.op).effects & ENDS_BLOCK) {
@@ -468,6 +481,7 @@ void RegionLowering::lower_indirect_exit(const RegionBlock& rb, const Inst& inst
     b_.SetInsertPoint(next);
   }
   write_back();
+  poll_at_exit(target);
   // The same probe as tier 1's: the jump cache lies directly below the state.
   static_assert(sizeof(JumpCacheEntry) == 16 && offsetof(JumpCacheEntry, pc) == 0 && offsetof(JumpCacheEntry, code) == 8);
   LValue index = b_.CreateAnd(b_.CreateShl(target, b_.getInt64(2)), b_.getInt64((kJumpCacheEntries - 1) << 4));
