@@ -38,6 +38,7 @@ struct TlbFlush {
   Scope scope = Scope::All;
   GuestAddr address = 0;     // Page
   u64 bytes = 4096;          // Page: from `address`
+  u32 indices = ~u32{0};     // Space: of these MMU indices alone
 };
 
 class VcpuPort {
@@ -93,6 +94,8 @@ struct SystemDesc {
   unsigned (*fetch_index)(const CpuState* state);
   /// Identity of what (pc, mode) means in the state: equal values, equal translation of fetches until a flush. Any 64 bits.
   u64 (*space_of)(const CpuState* state);
+  /// The same for data accesses, whatever their MMU index: equal values, equal translations until a flush (but of Scope::Space).
+  u64 (*data_space_of)(const CpuState* state);
   /// run() left with `kind`; exit_value and exit_aux say more. Enters the guest's handler: pc, state and mode are changed (and
   /// space_changed() called). FetchFault: the reason is found by another walk, unless bus_error() said it; if that walk succeeds,
   /// nothing is changed and the fetch is to be tried again.

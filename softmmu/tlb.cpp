@@ -95,7 +95,7 @@ bool Vcpu::translate_data(u64 address, u32 desc, unsigned bytes, Translation& t)
 
 u64 Vcpu::space() {
   if (!space_known_) {
-    space_ = desc_.space_of(state_);
+    space_ = desc_.data_space_of(state_);
     space_known_ = true;
   }
   return space_;
@@ -290,14 +290,16 @@ void Vcpu::flush_all() {
   new_key_epoch();
 }
 
-void Vcpu::flush_non_global() {
-  for (unsigned i = 0; i < ir::kTlbIndices; ++i)
+void Vcpu::flush_non_global(u32 indices) {
+  for (unsigned i = 0; i < ir::kTlbIndices; ++i) {
+    if (((indices >> i) & 1) == 0) continue;
     std::erase_if(filled_[i], [&](u16 slot) {
       if (global_[i][slot]) return false;
       clear_entry(i, slot);
       listed_[i][slot] = false;
       return true;
     });
+  }
 }
 
 void Vcpu::flush_page(GuestAddr address) {
@@ -322,12 +324,12 @@ void Vcpu::flush_tlb(const TlbFlush& flush, bool) {
       return flush_all();
     case TlbFlush::Scope::NonGlobal:
       ++stats.flushes_non_global;
-      flush_non_global();
+      flush_non_global(flush.indices);
       ++kept_epoch_;
       return new_key_epoch();
     case TlbFlush::Scope::Space:
       ++stats.space_changes;
-      flush_non_global();
+      flush_non_global(flush.indices);
       return space_changed();
     case TlbFlush::Scope::Page: break;
   }

@@ -119,7 +119,7 @@ class Vcpu final : public ir::VcpuPort {
   void fill(u64 address, const Kept& kept);
   void clear_entry(unsigned index, std::size_t slot);
   void flush_page(GuestAddr address);
-  void flush_non_global();
+  void flush_non_global(u32 indices);
   void find_key();
   void new_key_epoch();
   void renew_keys();

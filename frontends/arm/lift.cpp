@@ -1,4 +1,5 @@
 // The block loop and the guest description.
+#include <algorithm>
 #include <array>
 
 #include "frontends/arm/a64_decode.h"
@@ -156,6 +157,13 @@ Lift lift_one(Lifter& l, ir::Block& block) {
   return done;
 }
 
+bool accesses_memory(const ir::Block& block, std::size_t mark) {
+  return std::any_of(block.insts.begin() + static_cast<std::ptrdiff_t>(mark), block.insts.end(), [](const ir::Inst& inst) {
+    const u32 effects = effects_of(inst);
+    return (effects & (ir::READS_MEM | ir::WRITES_MEM)) && (effects & ir::MAY_FAULT);
+  });
+}
+
 /// Puts a look at the watchpoints before each access of an instruction, which begins at `mark`.
 void watch_accesses(Lifter& l, ir::Block& block, std::size_t mark) {
   const std::vector<ir::Inst> insts(block.insts.begin() + static_cast<std::ptrdiff_t>(mark), block.insts.end());
@@ -185,7 +193,7 @@ void set_system(Lifter& l) {
   l.system = true;
   l.el = el_of(l.mode);
   l.mmu_index = l.el == 0 ? 0 : l.el >= 2 ? 3 : (l.mode & kModePan) ? 2 : 1;
-  l.unprivileged_index = l.el == 1 && !(l.mode & kModeUao) ? 0 : l.mmu_index;
+  l.unprivileged_index = l.el == 1 && !(l.mode & kModeUao) ? ((l.mode & kModeNoPan) ? 2 : 0) : l.mmu_index;
   l.check_alignment = (l.mode & kModeAlign) != 0;
 }
 
@@ -223,6 +231,11 @@ void lift_block(ir::CodeSource& code, GuestAddr pc, u32 mode, const ir::LiftLimi
     }
     const std::size_t start = out.insts.size();
     Lift done = lift_one(l, out);
+    if ((mode & kModeAsidPending) && system && accesses_memory(out, start)) {
+      out.insts.resize(mark);
+      l.ir.call(kSettleAsid);
+      return l.ir.exit_indirect(l.ir.i64(l.pc), ir::ExitHint::NewMode);
+    }
     if (system && (mode & kModeWatchpoints)) watch_accesses(l, out, start);
     if (step && done == Lift::End && out.insts.back().op != ir::Op::exit_exception_) {
       // What ends a block does not fault, so the step may be over before it.

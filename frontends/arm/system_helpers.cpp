@@ -81,6 +81,8 @@ void write_pan_or_uao(ir::CpuState* state, u64 uao, u64 value) {
   context_changed(s);
 }
 
+void settle_asid(ir::CpuState* state) { use_kernel_asid(system_state(state)); }
+
 void renew_context(ir::CpuState* state) { context_changed(system_state(state)); }
 
 void look_now(ir::CpuState* state) {
@@ -154,8 +156,8 @@ void invalidate_tlb(ir::CpuState* state, u64 what, u64 operand) {
     flush.address = align_down(flush.address, granule);
     flush.bytes = granule;
   } else if (op1 == 0 && op2 == 2) {
-    // Of another ASID than the present one nothing is there.
-    if (!broadcast && (operand >> 48) != s.tlb_asid) return;
+    // Of other ASIDs nothing is there.
+    if (const u64 asid = operand >> 48; !broadcast && asid != s.tlb_asid_user && asid != s.tlb_asid_kernel) return;
     flush.scope = Scope::NonGlobal;
   }
   // Pages of user memory stand in TLBs under the tags that they were used with.
@@ -241,7 +243,9 @@ const Helper kReadPanOrUao = {"read_pan_or_uao", address_of(read_pan_or_uao), Ty
 const Helper kWritePanOrUao = {"write_pan_or_uao", address_of(write_pan_or_uao), Type::Void, {Type::I64, Type::I64}, kRaises};
 const Helper kRenewContext = {"renew_context", address_of(renew_context), Type::Void, {}, kState};
 const Helper kLookForInterrupts = {"look_for_interrupts", address_of(look_now), Type::Void, {}, kState};
-const Helper kMaintainCache = {"maintain_cache", address_of(maintain_cache), Type::Void, {Type::I64, Type::I64}, kRaises};
+const Helper kMaintainCache = {
+    "maintain_cache", address_of(maintain_cache), Type::Void, {Type::I64, Type::I64}, kRaises | ir::READS_MEM};
+const Helper kSettleAsid = {"settle_asid", address_of(settle_asid), Type::Void, {}, kState};
 const Helper kTranslateAddress = {
     "translate_address", address_of(translate_address), Type::Void, {Type::I64, Type::I64}, kRaises};
 const Helper kInvalidateTlb = {"invalidate_tlb", address_of(invalidate_tlb), Type::Void, {Type::I64, Type::I64}, kState};

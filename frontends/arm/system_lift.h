@@ -13,6 +13,7 @@ extern const ir::Helper kWriteSpSel;           // void (0 or 1)
 extern const ir::Helper kReadPanOrUao;         // i64 (0 PAN, 1 UAO)
 extern const ir::Helper kWritePanOrUao;        // void (0 PAN, 1 UAO; 0 or 1)
 extern const ir::Helper kRenewContext;         // void ()
+extern const ir::Helper kSettleAsid;           // void (): kModeAsidPending
 extern const ir::Helper kLookForInterrupts;    // void ()
 extern const ir::Helper kMaintainCache;        // void (address, MMU index)
 extern const ir::Helper kTranslateAddress;     // void (op1:CRm:op2, address): AT

@@ -40,7 +40,7 @@ void write_mair(S& s, u64 value, u32) {
 }
 void write_ttbr0_el1(S& s, u64 value, u32) {
   s.ttbr0_el[1] = value;
-  address_space_written(s);
+  ttbr0_written(s);
 }
 void write_ttbr1_el1(S& s, u64 value, u32) {
   s.ttbr1_el1 = value;

@@ -42,8 +42,8 @@ void reset(ir::CpuState* state, GuestAddr entry) {
   s.el = s.has_el3 ? 3 : s.has_el2 ? 2 : 1;
   s.sp_sel = 1;
   s.daif = kDaifD | kDaifA | kDaifI | kDaifF;
-  s.pending = s.tlb_asid = s.tlb_tagged = s.tlb_high_el = s.stepped = s.watched_address = s.cache_maintenance =
-      s.timer_outputs = 0;
+  s.pending = s.tlb_asid_user = s.tlb_asid_kernel = s.low_fetch = s.tlb_tagged = s.tlb_high_el = s.stepped = s.watched_address =
+      s.cache_maintenance = s.timer_outputs = 0;
   reset_registers(s);
   s.mode = system_mode(s, s.mxcsr);
   if (s.user_data == nullptr) return;
@@ -65,14 +65,18 @@ unsigned fetch_index(const ir::CpuState* state) {
   return el >= 2 ? 3 : static_cast<unsigned>(el);
 }
 
-u64 space_of(const ir::CpuState* state) {
-  const A64SystemState& s = system_state(state);
+/// Of what (tables) is there; ASIDs say only whose it is. `low`: TTBR0 counts.
+u64 space(const A64SystemState& s, bool low) {
   if (s.el >= 2) return mix(mix(mix(s.el, s.sctlr_el[s.el] & (kSctlrM | kSctlrWxn)), s.ttbr0_el[s.el]), s.tcr_el[s.el]);
   const u64 stage2 = hcr_of(s) & (kHcrVm | kHcrDc) ? mix(mix(hcr_of(s), s.vttbr_el2), s.vtcr_el2) : 0;
   const u64 control = s.sctlr_el[1] & (kSctlrM | kSctlrWxn);
   if (!(control & kSctlrM)) return mix(mix(0, control), stage2);
-  return mix(mix(mix(mix(mix(1, control), s.ttbr0_el[1]), s.ttbr1_el1), s.tcr_el[1]), stage2);
+  const u64 base0 = low ? s.ttbr0_el[1] & mask_low(48) : 0, base1 = s.ttbr1_el1 & mask_low(48);
+  return mix(mix(mix(mix(mix(1, control), base0), base1), s.tcr_el[1]), stage2);
 }
+/// The kernel's code lies in the upper half: see ttbr0_written().
+u64 space_of(const ir::CpuState* state) { return space(system_state(state), system_state(state).el != 1); }
+u64 data_space_of(const ir::CpuState* state) { return space(system_state(state), true); }
 
 void alarm(ir::CpuState* state) { renew_timers(system_state(state)); }
 
@@ -140,6 +144,7 @@ constexpr ir::SystemDesc kSystem = {
     .bus_error = bus_error,
     .fetch_index = fetch_index,
     .space_of = space_of,
+    .data_space_of = data_space_of,
     .exception = enter_exception,
     .interrupt = take_interrupt,
     .wakes = wakes,
@@ -162,6 +167,11 @@ u32 system_mode(const A64SystemState& s, u32 mxcsr) {
   if (fp_traps(s)) mode |= kModeFpTrap;
   else mode |= mode_from(s, mxcsr);
   if (s.sp_sel) mode |= kModeSpSel;
+  if (s.el == 1) {
+    const u64 asid = current_asid(s);
+    if (!s.has_pan) mode |= kModeNoPan;
+    if (asid != s.tlb_asid_kernel || (s.has_pan && asid != s.tlb_asid_user)) mode |= kModeAsidPending;
+  }
   if (s.pan) mode |= kModePan;
   if (s.uao) mode |= kModeUao;
   if (s.il) mode |= kModeIllegal;
@@ -204,6 +214,7 @@ void renew_system_mode(A64State& state, u32 mxcsr) {
 }
 
 void context_changed(A64SystemState& s) {
+  if (s.el == 0) use_user_asid(s);
   s.mode = system_mode(s, s.in_code ? _mm_getcsr() : s.mxcsr);
   ir::port(&s).space_changed();
 }

@@ -38,7 +38,8 @@ struct A64SystemState : A64State {
   // Interrupts that only PSTATE's masks keep from being taken, as bits of DAIF: lifted code leaves when it clears one of these.
   u64 pending;
   // What the TLBs hold: see system_walk.cpp.
-  u64 tlb_asid, tlb_tagged, tlb_high_el;
+  u64 tlb_asid_user, tlb_asid_kernel;  // of pages that are not global: MMU index 0; 1 and 2
+  u64 tlb_tagged, tlb_high_el, low_fetch;
   u64 stepped;            // the pending step exception follows an instruction (ISS.ISV)
   u64 watched_address;    // FAR of a watchpoint on its way
   u64 cache_maintenance;  // the next walk is a cache instruction's (ISS.CM)
@@ -65,6 +66,8 @@ enum SystemMode : u32 {
   kModeMaskAccess = 1 << 23,     // EL0: SCTLR_EL1.UMA = 1
   kModeBreakpoints = 1 << 24,    // addresses are compared before every instruction
   kModeRegisterTraps = 1 << 25,  // EL2 may want to see accesses to system registers
+  kModeNoPan = 1 << 28,            // EL1 of a processor without PAN: MMU index 2 is for LDTR and STTR
+  kModeAsidPending = 1 << 29,      // EL1: the TLBs hold pages of another ASID, which the first access to memory has emptied
   kModeWatchpoints = 1 << 27,    // addresses of loads and stores are compared before them
   kModeDebugByMask = 1 << 26,    // PSTATE.D switches debug exceptions at this level: a change is a change of mode
 };

@@ -309,8 +309,10 @@ bool translate(ir::CpuState* state, ir::PhysicalMemory& memory, GuestAddr addres
   A64SystemState& s = system_state(state);
   const bool cache_instruction = s.cache_maintenance;
   s.cache_maintenance = 0;
-  const unsigned el = mmu_index == 0 ? 0 : mmu_index == 3 ? std::max(2u, static_cast<unsigned>(s.el)) : 1;
+  const bool user = mmu_index == 0 || (mmu_index == 2 && !s.has_pan);
+  const unsigned el = user ? 0 : mmu_index == 3 ? std::max(2u, static_cast<unsigned>(s.el)) : 1;
   Walk found = walk(s, memory, address, access, el, mmu_index == 2);
+  if (access == Access::Fetch && el == 1 && !bit(address, 55)) s.low_fetch = 1;
   if (found.ok()) {
     // TLBs know addresses with their tags, invalidations come without: TLBI looks at this.
     if (address >> 56 != 0 && address >> 56 != 0xff && tag_ignored(s, address, el)) s.tlb_tagged = 1;
@@ -337,15 +339,35 @@ void bus_error(ir::CpuState* state, GuestAddr address, Access access, bool misal
       kAuxFault | (misaligned ? kAlignmentFault : kExternalAbort) | (access == Access::Store ? u32{kIssWrite} : 0);
 }
 
-void address_space_written(A64SystemState& s) {
+u64 current_asid(const A64SystemState& s) {
   const u64 ttbr = bit(s.tcr_el[1], 22) ? s.ttbr1_el1 : s.ttbr0_el[1];
-  const u64 asid = ttbr >> 48 & (bit(s.tcr_el[1], 36) ? 0xffff : 0xff);
-  if (asid != s.tlb_asid) {
-    s.tlb_asid = asid;
-    s.tlb_tagged = 0;
-    ir::port(&s).flush_tlb({.scope = ir::TlbFlush::Scope::Space}, false);
+  return ttbr >> 48 & (bit(s.tcr_el[1], 36) ? 0xffff : 0xff);
+}
+
+void use_user_asid(A64SystemState& s) {
+  const u64 asid = current_asid(s);
+  if (asid == s.tlb_asid_user) return;
+  s.tlb_asid_user = asid;
+  ir::port(&s).flush_tlb({.scope = ir::TlbFlush::Scope::Space, .indices = 1}, false);
+}
+
+void use_kernel_asid(A64SystemState& s) {
+  const u64 asid = current_asid(s);
+  if (asid != s.tlb_asid_kernel) {
+    s.tlb_asid_kernel = asid;
+    ir::port(&s).flush_tlb({.scope = ir::TlbFlush::Scope::Space, .indices = 1 << 1 | 1 << 2}, false);
   }
+  if (s.has_pan) use_user_asid(s);  // LDTR and STTR share EL0's index
   context_changed(s);
+}
+
+void address_space_written(A64SystemState& s) { context_changed(s); }
+
+void ttbr0_written(A64SystemState& s) {
+  // What EL1 has fetched from the lower half was not told apart by TTBR0 (space_of).
+  if (s.low_fetch) ir::port(&s).flush_tlb({.scope = ir::TlbFlush::Scope::NonGlobal}, false);
+  s.low_fetch = 0;
+  address_space_written(s);
 }
 
 }  // namespace kiln::arm

@@ -266,25 +266,74 @@ TEST(A64Walk, UnprivilegedAccessesFromEl1) {
   EXPECT_EQ(indices(0), (std::vector<unsigned>{0, 0, 0, 0}));
   EXPECT_EQ(indices(el1), (std::vector<unsigned>{0, 1, 1, 1}));
   EXPECT_EQ(indices(el1 | kModePan), (std::vector<unsigned>{0, 2, 2, 2}));
+  EXPECT_EQ(indices(el1 | kModeNoPan), (std::vector<unsigned>{2, 1, 1, 1}));
   EXPECT_EQ(indices(el1 | kModeUao), (std::vector<unsigned>{1, 1, 1, 1}));
   EXPECT_EQ(indices(2 << kModeElShift), (std::vector<unsigned>{3, 3, 3, 3}));
 }
 
-TEST(A64Walk, ANewAsidEmptiesTheTlb) {
-  Mapped m;
-  m.flushes.clear();
+TEST(A64Walk, ANewAsidEmptiesTheTlbOnceItIsUsed) {
   const u32 ttbr0 = register_number(3, 0, 2, 0, 0);
-  m.s->sctlr_el[1] &= ~kSctlrM;
-  m.s->x[1] = kTables | u64{7} << 48;
-  m.run({msr(ttbr0, 1)});
+  for (const char* model : {"max", "cortex-a72"}) {
+    const bool with_pan = model[0] == 'm';
+    Mapped m(12, 16, 0, model);
+    m.map(kBase, kBase | kAf | kBlock | kNormal, 2);
+    m.map(0x200000, kBase | kAf | kBlock | kNormal | kUser | kReadOnly, 2);
+    m.s->vbar_el[1] = kBase + 0x1000;
+    m.s->mode = kA64System.mode_of(m.s);
+    // Code of EL1 in the lower half has flushes of its own: see the next test.
+    const auto flushed = [&] {
+      std::vector<u32> indices;
+      for (const ir::TlbFlush& f : m.flushes)
+        if (f.scope == ir::TlbFlush::Scope::Space) indices.push_back(f.indices);
+      m.flushes.clear();
+      return indices;
+    };
+    const std::vector<u32> nothing;
+    flushed();
+    m.s->x[1] = kTables | u64{7} << 48;
+    m.s->x[2] = kTables | u64{8} << 48;
+    m.run({msr(ttbr0, 1), kNopWord});
+    EXPECT_EQ(flushed(), nothing);
+    EXPECT_TRUE(m.s->mode & kModeAsidPending);
+    m.s->x[4] = kBase;
+    m.put(m.s->pc, {kNopWord, 0xf9400083 /* ldr x3,[x4] */});
+    m.max_insns = 64;
+    const u64 pc = m.s->pc;
+    m.block();
+    EXPECT_EQ(m.s->pc, pc + 4);  // not executed yet
+    EXPECT_FALSE(m.s->mode & kModeAsidPending);
+    EXPECT_EQ(flushed(), with_pan ? (std::vector<u32>{6, 1}) : (std::vector<u32>{6}));
+    // There and back without an access: nothing is lost. EL0 has a TLB of its own.
+    m.s->pc = kBase;
+    m.run({msr(ttbr0, 2), kNopWord, msr(ttbr0, 1)});
+    EXPECT_FALSE(m.s->mode & kModeAsidPending);
+    EXPECT_EQ(flushed(), nothing);
+    m.s->elr_el[1] = 0x200100;
+    m.run({msr(ttbr0, 2), kEret});
+    EXPECT_EQ(m.s->el, 0u);
+    EXPECT_EQ(flushed(), (std::vector<u32>{1}));
+    const u64 space = kA64System.system->space_of(m.s);
+    m.s->ttbr0_el[1] ^= 0x1000;
+    EXPECT_NE(kA64System.system->space_of(m.s), space);
+  }
+}
+
+TEST(A64Walk, WhatEl1FetchedFromTheLowerHalfDiesWithTtbr0) {
+  Mapped m;
+  m.map(kBase, kBase | kAf | kBlock | kNormal, 2);
+  ir::Translation to;
+  EXPECT_TRUE(translate(m.s, m, kBase, ir::Access::Fetch, 1, to));
+  const u64 space = kA64System.system->space_of(m.s), data_space = kA64System.system->data_space_of(m.s);
+  m.flushes.clear();
+  m.s->x[1] = kTables + 0x1000;
+  m.s->mode = kA64System.mode_of(m.s);
+  m.put(kBase, {msr(register_number(3, 0, 2, 0, 0), 1)});
+  m.max_insns = 1;
+  m.block();
+  EXPECT_EQ(kA64System.system->space_of(m.s), space);
+  EXPECT_NE(kA64System.system->data_space_of(m.s), data_space);
   ASSERT_EQ(m.flushes.size(), 1u);
-  EXPECT_EQ(m.flushes[0].scope, ir::TlbFlush::Scope::Space);
-  const u64 space = kA64System.system->space_of(m.s);
-  m.s->x[1] += 0x1000;
-  m.run({msr(ttbr0, 1)});
-  EXPECT_EQ(m.flushes.size(), 1u);
-  m.s->sctlr_el[1] |= kSctlrM;
-  EXPECT_NE(kA64System.system->space_of(m.s), space);
+  EXPECT_EQ(m.flushes[0].scope, ir::TlbFlush::Scope::NonGlobal);
 }
 
 TEST(A64Walk, Stage2) {
