@@ -126,7 +126,10 @@ void release_all_robust_mutexes(Thread& thread) {
 }
 
 void exit_process(Process& process, int status) {
-  if (Thread* thread = current_thread()) release_all_robust_mutexes(*thread);
+  if (Thread* thread = current_thread()) {
+    release_all_robust_mutexes(*thread);
+    trace_ends(*thread);
+  }
   block_all_signals();
   save_translated_code(process);
   if (process.options.engine.stats) process.log.write(process.engine->stats_text() + ledger_text());

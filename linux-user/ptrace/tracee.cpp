@@ -413,7 +413,9 @@ void trace_group_stop(Thread& thread, int signal) {
 }
 
 void trace_pass(Thread& thread, int signal) {
-  if (thread.trace != nullptr) thread.trace->box.passing = signal;
+  if (thread.trace == nullptr) return;
+  trace_ends(thread);
+  thread.trace->box.passing = signal;
 }
 
 void trace_handler_entered(Thread& thread) {
@@ -481,8 +483,13 @@ void take_over_trace(Process& process, Thread& leader, const std::string& text) 
   follow_actions(process);
 }
 
+void trace_ends(Thread& thread) {
+  if (thread.trace != nullptr) show(thread, -1);
+}
+
 void trace_gone(Thread& thread) {
   if (thread.trace == nullptr) return;
+  trace_ends(thread);
   TraceState* state = std::exchange(thread.trace, nullptr);
   if (--thread.process->traced == 0) follow_actions(*thread.process);
   // With PTRACE_O_TRACEEXIT the tracer reads the box when the host tells it of the end.

@@ -48,6 +48,8 @@ void take_over_trace(Process& process, Thread& leader, const std::string& text);
 
 /// In the parent of a vfork(), before what the child left in `thread` is replaced by `before`.
 void trace_vfork_over(Thread& thread, const Thread& before);
+/// The process is about to end: what PTRACE_EVENT_EXIT shows.
+void trace_ends(Thread& thread);
 /// The thread ends.
 void trace_gone(Thread& thread);
 

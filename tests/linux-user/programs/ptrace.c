@@ -383,6 +383,20 @@ static void jobs(void) {
   CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 10);
 }
 
+static void body_end(void) { _exit(11); }
+static void ends(void) {
+  const int pid = traced(body_end);
+  CHECK(ptrace(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_TRACEEXIT) == 0);
+  go(PTRACE_CONT, pid, 0);
+  CHECK(event(wait_for(pid), PTRACE_EVENT_EXIT));
+  unsigned long message = 0;
+  CHECK(ptrace(PTRACE_GETEVENTMSG, pid, 0, &message) == 0 && message == 11 << 8);
+  CHECK(PC(get_regs(pid)) != 0);
+  go(PTRACE_CONT, pid, 0);
+  const int status = wait_for(pid);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 11);
+}
+
 static void refusals(void) {
   CHECK(ptrace(PTRACE_CONT, getpid(), 0, 0) == -1 && errno == ESRCH);
   CHECK(ptrace(PTRACE_ATTACH, getpid(), 0, 0) == -1 && errno == EPERM);
@@ -397,7 +411,7 @@ int main(int argc, char** argv) {
   struct {
     const char* name;
     void (*run)(void);
-  } cases[] = {{"calls", calls}, {"memory", memory}, {"signals", signals}, {"events", events}, {"executed", executed}, {"jobs", jobs}, {"refusals", refusals}};
+  } cases[] = {{"calls", calls}, {"memory", memory}, {"signals", signals}, {"events", events}, {"executed", executed}, {"jobs", jobs}, {"ends", ends}, {"refusals", refusals}};
   for (unsigned n = 0; n < sizeof cases / sizeof *cases; ++n)
     if (argc < 2 || !strcmp(argv[1], cases[n].name)) cases[n].run();
   if (argc < 2 || !strcmp(argv[1], "attach")) attached(0);
