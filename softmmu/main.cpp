@@ -21,8 +21,8 @@ int fail(const std::string& why) {
   return 1;
 }
 
-/// SIGINT, SIGTERM and SIGHUP end the machine in order: disks finish, the terminal is put back. Made before any thread is, so that all of them
-/// leave the signals to the descriptor.
+/// SIGINT, SIGTERM and SIGHUP end the machine in order: disks finish, the terminal is put back. Made before any thread is, so
+/// that all of them leave the signals to the descriptor.
 class EndingSignals {
  public:
   EndingSignals() {
@@ -74,7 +74,10 @@ int main(int argc, char** argv) {
   arm::CpuConfig cpu;
   cpu.model = o.cpu;
   const std::string psci = property("psci"), gic = property("gic-version");
-  cpu.psci = psci == "smc" ? arm::PsciConduit::Smc : psci == "none" ? arm::PsciConduit::None : arm::PsciConduit::Hvc;
+  cpu.el2 = property("virtualization") == "on";
+  cpu.psci = psci == "smc" || (psci.empty() && cpu.el2) ? arm::PsciConduit::Smc
+             : psci == "none"                           ? arm::PsciConduit::None
+                                                        : arm::PsciConduit::Hvc;
   cpu.gic_registers = gic == "3" || gic == "max";
   for (unsigned i = 0; i < machine.vcpu_count(); ++i) {
     cpu.affinity = i;

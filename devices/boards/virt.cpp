@@ -110,12 +110,15 @@ Result<unsigned> Virt::option(const BoardOptions& options) {
   for (const auto& [key, value] : options.machine) {
     if (key == "gic-version" && (value == "2" || value == "3")) tree_options_.gic_version = value == "2" ? 2 : 3;
     else if (key == "gic-version" && value == "max") tree_options_.gic_version = 3;
+    else if (key == "virtualization" && (value == "on" || value == "off")) {
+      if (value == "on" && !options.machine.contains("psci")) tree_options_.psci = "smc";  // HVC is the guest's own
+    }
     else if (key == "psci" && (value == "hvc" || value == "smc" || value == "none")) tree_options_.psci = value;
     else if (key == "dtb-randomness" && (value == "on" || value == "off")) seeds = value == "on";
     else if ((key == "secure" || key == "virtualization" || key == "acpi") && value == "off") continue;
     else
       return Error{"-M virt," + key + "=" + value +
-                   " is not supported (known: gic-version=2|3, psci=hvc|smc|none, dtb-randomness=on|off)"};
+                   " is not supported (known: gic-version=2|3, psci=hvc|smc|none, virtualization=on|off, dtb-randomness=on|off)"};
   }
   const unsigned most = tree_options_.gic_version == 2 ? 8 : 123;
   if (tree_options_.cpus > most) {
