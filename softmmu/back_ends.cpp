@@ -59,16 +59,6 @@ Result<CharBackend*> BackEnds::open_char(const std::string& kind, std::map<std::
 /// Machine lock held.
 void BackEnds::add_monitor(CharBackend& line) {
   monitors_.push_back(std::make_unique<Monitor>(machine_, line));
-  monitors_.back()->describe_blocks = [this] {
-    std::string text;
-    for (const auto& disk : disks_) text += disk->describe() + "\n";
-    return text.empty() ? "no disks\n" : text;
-  };
-  monitors_.back()->describe_networks = [this] {
-    std::string text;
-    for (const auto& net : nets_) text += net->describe() + "\n";
-    return text.empty() ? "no networks\n" : text;
-  };
 }
 
 Result<CharBackend*> BackEnds::open_serial(const std::string& text, const devices::BoardOptions& board) {
@@ -147,6 +137,16 @@ void BackEnds::close() {
 }
 
 Result<void> BackEnds::open(const Options& options, devices::BoardOptions& board) {
+  machine_.describe_disks = [this] {
+    std::string text;
+    for (const auto& disk : disks_) text += disk->describe() + "\n";
+    return text.empty() ? "no disks\n" : text;
+  };
+  machine_.describe_networks = [this] {
+    std::string text;
+    for (const auto& net : nets_) text += net->describe() + "\n";
+    return text.empty() ? "no networks\n" : text;
+  };
   for (const KeyValues& chardev : options.chardevs) {
     std::map<std::string, std::string> properties = chardev.values;
     const std::string id = get(chardev, "id"), kind = get(chardev, "backend");

@@ -105,15 +105,37 @@ void Machine::enter_vcpu_thread(Vcpu& vcpu) {
   this_engine = engine_.get();
 }
 
-bool Machine::wait_to_go_on(Vcpu&) {
+bool Machine::wait_to_go_on(Vcpu& vcpu) {
   std::unique_lock lock(control_mutex_);
+  vcpu.stopped.store(true);
   control_.notify_all();
   go_on_.wait(lock, [&] { return !stop_wanted_.load() || ending_.load(); });
+  vcpu.stopped.store(false);
   return !ending_.load();
 }
 
+void Machine::wait_for_stop() {
+  std::unique_lock lock(control_mutex_);
+  control_.wait(lock, [&] { return stop_wanted_.load() || ending_.load(); });
+}
+
+void Machine::wait_until_stopped() {
+  std::unique_lock lock(control_mutex_);
+  control_.wait(lock, [&] {
+    if (ending_.load()) return true;
+    if (asks_ != 0 || !stop_wanted_.load()) return false;
+    for (const auto& vcpu : vcpus_)
+      if (!vcpu->stopped.load()) return false;
+    return true;
+  });
+}
+
 void Machine::stop_vcpus() {
-  stop_wanted_.store(true);
+  {
+    const std::lock_guard lock(control_mutex_);
+    stop_wanted_.store(true);
+    control_.notify_all();
+  }
   for (const auto& vcpu : vcpus_) vcpu->request(Vcpu::Stop);
   {
     std::unique_lock lock(control_mutex_);
@@ -176,6 +198,10 @@ bool Machine::serve_asks() {
   if (asked(Ask::Stop)) user_running_ = false;
   if (asked(Ask::Continue)) user_running_ = true;
   if (user_running_) resume_vcpus();
+  else {
+    const std::lock_guard lock(control_mutex_);
+    control_.notify_all();
+  }
   return true;
 }
 
@@ -206,6 +232,7 @@ int Machine::run() {
     const std::lock_guard lock(control_mutex_);
     ending_.store(true);
     go_on_.notify_all();
+    control_.notify_all();
   }
   for (std::thread& thread : threads) thread.join();
   loop_.stop();

@@ -20,6 +20,8 @@
 
 namespace kiln::softmmu {
 
+class GdbTarget;
+
 class Machine final : public jit::AddressSpace {
  public:
   /// `config.soft_mmu` is set here. `date`: seconds since 1970 that real-time clocks start with.
@@ -44,6 +46,8 @@ class Machine final : public jit::AddressSpace {
 
   /// -no-reboot: a reset ends the machine. -no-shutdown: power-off stops it.
   bool no_reboot = false, no_shutdown = false;
+  /// The monitor's `info block`, `info network`: lines of the owner of the back-ends.
+  std::function<std::string()> describe_disks, describe_networks;
   /// -S: begins stopped.
   bool start_stopped = false;
 
@@ -59,7 +63,14 @@ class Machine final : public jit::AddressSpace {
   /// In a call(): whether the machine goes on afterwards.
   void set_running_for_user(bool on) { user_running_.store(on); }
 
+  /// Any thread but the controlling one and vCPUs': returns when no vCPU runs after an ask() to stop.
+  void wait_until_stopped();
+  /// Set before run(): vCPUs run under its eyes.
+  GdbTarget* debugger = nullptr;
+
   // For vCPU threads.
+  /// Until asks_to_stop().
+  void wait_for_stop();
   bool asks_to_stop() const { return stop_wanted_.load(std::memory_order_relaxed); }
   /// Waits while the machine is stopped. False: the thread is to end.
   bool wait_to_go_on(Vcpu& vcpu);

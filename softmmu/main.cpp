@@ -10,6 +10,7 @@
 #include "devices/boards/virt.h"
 #include "frontends/arm/system.h"
 #include "softmmu/back_ends.h"
+#include "softmmu/gdb_target.h"
 #include "softmmu/machine.h"
 #include "softmmu/options.h"
 
@@ -108,6 +109,11 @@ int main(int argc, char** argv) {
     auto made = devices::make_virt(machine.services(), board);
     if (made) machine.set_board(std::move(*made));
     else problem = made.error();
+  }
+  if (problem.empty() && !o.gdb.empty()) {
+    auto debugger = GdbTarget::start(machine, o.gdb);
+    if (debugger) machine.debugger = *debugger;
+    else problem = "-gdb " + o.gdb + ": " + debugger.error();
   }
   const bool run = problem.empty() && board.dump_dtb.empty();
   std::unique_ptr<devices::FdWatch> signal_watch;

@@ -23,36 +23,36 @@ struct Monitor::Command {
   const char* names;  // "quit|q"
   const char* arguments;
   const char* text;
-  std::string (*run)(Monitor&, const std::vector<std::string>&);
+  std::string (*run)(Machine&, const std::vector<std::string>&);
 };
 
 const std::vector<Monitor::Command>& Monitor::commands() {
   static const std::vector<Command> table = {
       {"help|?", "", "this list",
-       [](Monitor&, const std::vector<std::string>&) {
+       [](Machine&, const std::vector<std::string>&) {
          std::string text;
          for (const Command& c : commands()) text += fmt::format("{} {} -- {}\n", c.names, c.arguments, c.text);
          return text;
        }},
       {"info", "[registers|tlb|mtree|qtree|block|network|jit|status|version]", "shows a part of the machine",
-       [](Monitor& m, const std::vector<std::string>& w) { return m.info(w.size() > 1 ? w[1] : ""); }},
+       [](Machine& m, const std::vector<std::string>& w) { return info(m, w.size() > 1 ? w[1] : ""); }},
       {"x", "/FMT ADDRESS", "memory at a virtual address of the first processor (FMT: count, x d u o c i, b h w g)",
-       [](Monitor& m, const std::vector<std::string>& w) {
+       [](Machine& m, const std::vector<std::string>& w) {
          const bool format = w.size() > 2;
-         return w.size() < 2 ? std::string("x needs an address\n") : m.examine(format ? w[1] : "", w[format ? 2 : 1], false);
+         return w.size() < 2 ? std::string("x needs an address\n") : examine(m, format ? w[1] : "", w[format ? 2 : 1], false);
        }},
       {"xp", "/FMT ADDRESS", "memory at a physical address",
-       [](Monitor& m, const std::vector<std::string>& w) {
+       [](Machine& m, const std::vector<std::string>& w) {
          const bool format = w.size() > 2;
-         return w.size() < 2 ? std::string("xp needs an address\n") : m.examine(format ? w[1] : "", w[format ? 2 : 1], true);
+         return w.size() < 2 ? std::string("xp needs an address\n") : examine(m, format ? w[1] : "", w[format ? 2 : 1], true);
        }},
-      {"stop|s", "", "the machine stands still", [](Monitor& m, const std::vector<std::string>&) { return m.machine_.set_running_for_user(false), std::string(); }},
-      {"cont|c", "", "it goes on", [](Monitor& m, const std::vector<std::string>&) { return m.machine_.set_running_for_user(true), std::string(); }},
+      {"stop|s", "", "the machine stands still", [](Machine& m, const std::vector<std::string>&) { return m.set_running_for_user(false), std::string(); }},
+      {"cont|c", "", "it goes on", [](Machine& m, const std::vector<std::string>&) { return m.set_running_for_user(true), std::string(); }},
       {"system_reset", "", "as the reset button",
-       [](Monitor& m, const std::vector<std::string>&) { return m.machine_.ask(Machine::Ask::Reset), std::string(); }},
+       [](Machine& m, const std::vector<std::string>&) { return m.ask(Machine::Ask::Reset), std::string(); }},
       {"system_powerdown", "", "as the power button: asks the guest to shut down",
-       [](Monitor& m, const std::vector<std::string>&) { return m.machine_.board()->power_button(), std::string(); }},
-      {"quit|q", "", "ends the machine at once", [](Monitor& m, const std::vector<std::string>&) { return m.machine_.ask(Machine::Ask::Quit), std::string(); }},
+       [](Machine& m, const std::vector<std::string>&) { return m.board()->power_button(), std::string(); }},
+      {"quit|q", "", "ends the machine at once", [](Machine& m, const std::vector<std::string>&) { return m.ask(Machine::Ask::Quit), std::string(); }},
   };
   return table;
 }
@@ -92,7 +92,7 @@ void Monitor::typed(u8 byte) {
     if (words_of(text).empty()) return say(kPrompt);
     busy_ = true;
     machine_.call([this, text] {
-      say(command(text));
+      say(command(machine_, text));
       busy_ = false;
       say(kPrompt);
       line_.room_changed();
@@ -110,7 +110,7 @@ void Monitor::typed(u8 byte) {
   }
 }
 
-std::string Monitor::command(const std::string& text) {
+std::string Monitor::command(Machine& machine, const std::string& text) {
   std::vector<std::string> words = words_of(text);
   if (words.empty()) return {};
   // x/4xw: the format may follow without a space.
@@ -121,34 +121,34 @@ std::string Monitor::command(const std::string& text) {
   for (const Command& c : commands()) {
     std::istringstream names(c.names);
     for (std::string name; std::getline(names, name, '|');)
-      if (name == words[0]) return c.run(*this, words);
+      if (name == words[0]) return c.run(machine, words);
   }
   return "unknown command: '" + words[0] + "'\n";
 }
 
-std::string Monitor::info(const std::string& what) {
+std::string Monitor::info(Machine& machine, const std::string& what) {
   if (what == "registers") {
     std::string text;
-    for (unsigned i = 0; i < machine_.vcpu_count(); ++i)
-      text += fmt::format("CPU#{}\n{}\n", i, machine_.guest().dump(machine_.vcpu(i).state()));
+    for (unsigned i = 0; i < machine.vcpu_count(); ++i)
+      text += fmt::format("CPU#{}\n{}\n", i, machine.guest().dump(machine.vcpu(i).state()));
     return text;
   }
   if (what == "tlb") {
     std::string text;
-    for (unsigned i = 0; i < machine_.vcpu_count(); ++i) text += machine_.vcpu(i).tlb_text();
+    for (unsigned i = 0; i < machine.vcpu_count(); ++i) text += machine.vcpu(i).tlb_text();
     return text;
   }
-  if (what == "mtree") return machine_.space().describe();
-  if (what == "qtree") return machine_.board()->describe();
-  if (what == "jit") return machine_.stats_text();
-  if (what == "status") return machine_.running_for_user() ? "VM status: running\n" : "VM status: paused\n";
+  if (what == "mtree") return machine.space().describe();
+  if (what == "qtree") return machine.board()->describe();
+  if (what == "jit") return machine.stats_text();
+  if (what == "status") return machine.running_for_user() ? "VM status: running\n" : "VM status: paused\n";
   if (what == "version") return "kiln-system 0.1\n";
-  if (what == "block") return describe_blocks ? describe_blocks() : "no disks\n";
-  if (what == "network") return describe_networks ? describe_networks() : "no networks\n";
+  if (what == "block") return machine.describe_disks ? machine.describe_disks() : "no disks\n";
+  if (what == "network") return machine.describe_networks ? machine.describe_networks() : "no networks\n";
   return "info registers|tlb|mtree|qtree|block|network|jit|status|version\n";
 }
 
-std::string Monitor::examine(const std::string& format, const std::string& address_text, bool physical) {
+std::string Monitor::examine(Machine& machine, const std::string& format, const std::string& address_text, bool physical) {
   u64 count = 0;
   char letter = 'x', size = 'w';
   for (const char c : format) {
@@ -164,12 +164,12 @@ std::string Monitor::examine(const std::string& format, const std::string& addre
   if (end == address_text.c_str() || *end != '\0') return "'" + address_text + "' is no address\n";
   const auto read = [&](u64 at, void* to, u64 bytes) {
     u64 where = at;
-    if (!physical && !machine_.vcpu(0).debug_translate(at, where)) return false;
-    return machine_.space().read(where, to, bytes);
+    if (!physical && !machine.vcpu(0).debug_translate(at, where)) return false;
+    return machine.space().read(where, to, bytes);
   };
   std::string text;
   if (letter == 'i') {
-    const unsigned step = machine_.guest().insn_alignment;
+    const unsigned step = machine.guest().insn_alignment;
     std::vector<u8> code;
     for (u64 i = 0; i < count * step; i += step) {
       u8 bytes[16];
@@ -177,7 +177,7 @@ std::string Monitor::examine(const std::string& format, const std::string& addre
       code.insert(code.end(), bytes, bytes + step);
     }
     if (code.empty()) return "cannot read memory there\n";
-    return machine_.engine().disassemble_guest(code, address) + "\n";
+    return machine.engine().disassemble_guest(code, address) + "\n";
   }
   const unsigned bytes = size == 'b' ? 1 : size == 'h' ? 2 : size == 'w' ? 4 : 8;
   const unsigned columns = letter == 'c' ? 8 : 16 / bytes;

@@ -1,7 +1,6 @@
 // The human monitor: commands typed at a character back-end. Every command runs with the vCPUs standing still and the machine lock held,
 // so that what it shows is one moment of the machine.
 #pragma once
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,9 +17,7 @@ class Monitor {
   Monitor(const Monitor&) = delete;
 
   /// What a command prints, by itself (tests). vCPUs stand still, machine lock held.
-  std::string command(const std::string& text);
-  /// `info block`, `info network`: lines that the owner of the back-ends knows.
-  std::function<std::string()> describe_blocks, describe_networks;
+  static std::string command(Machine& machine, const std::string& text);
   /// The user came to the monitor (of a multiplexed terminal).
   void prompt();
 
@@ -29,8 +26,8 @@ class Monitor {
   static const std::vector<Command>& commands();
   void typed(u8 byte);
   void say(const std::string& text);
-  std::string info(const std::string& what);
-  std::string examine(const std::string& format, const std::string& address, bool physical);
+  static std::string info(Machine& machine, const std::string& what);
+  static std::string examine(Machine& machine, const std::string& format, const std::string& address, bool physical);
 
   Machine& machine_;
   devices::CharBackend& line_;

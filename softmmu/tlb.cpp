@@ -365,6 +365,13 @@ std::string Vcpu::tlb_text() const {
   return text;
 }
 
+const u8* Vcpu::debug_host(GuestAddr address) {
+  u64 physical;
+  if (!debug_translate(address, physical)) return nullptr;
+  const PhysicalRange* range = machine_.space().find(physical);
+  return range != nullptr && range->ram != nullptr ? range->ram->host + range->ram_offset + (physical - range->start) : nullptr;
+}
+
 bool Vcpu::debug_translate(GuestAddr address, u64& physical) {
   const u32 kind = state_->exit_kind, aux = state_->exit_aux;
   const u64 value = state_->exit_value;

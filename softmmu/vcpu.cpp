@@ -3,6 +3,7 @@
 
 #include <chrono>
 
+#include "softmmu/gdb_target.h"
 #include "softmmu/machine.h"
 
 namespace kiln::softmmu {
@@ -86,9 +87,7 @@ void Vcpu::run() {
   machine_.enter_vcpu_thread(*this);
   for (;;) {
     if (machine_.asks_to_stop()) {
-      stopped.store(true);
       if (!machine_.wait_to_go_on(*this)) return;
-      stopped.store(false);
     }
     service();
     if (on_.load() == 0 || halted_) {
@@ -99,13 +98,18 @@ void Vcpu::run() {
         continue;
       }
     }
-    const ExitKind kind = engine_.run(state_);
-    if (kind == ExitKind::Interrupt) continue;
-    ++stats.exceptions;
-    machine_.log_exception(*this, kind);
-    desc_.exception(state_, kind);
+    const ExitKind kind = machine_.debugger != nullptr ? machine_.debugger->run(*this) : engine_.run(state_);
+    if (kind != ExitKind::Interrupt && kind != ExitKind::None) take_exception(kind);
   }
 }
+
+void Vcpu::take_exception(ExitKind kind) {
+  ++stats.exceptions;
+  machine_.log_exception(*this, kind);
+  desc_.exception(state_, kind);
+}
+
+void Vcpu::wait_for_stop() { machine_.wait_for_stop(); }
 
 // --- VcpuPort ---------------------------------------------------------------------------------------------------------
 

@@ -42,6 +42,9 @@ class Vcpu final : public ir::VcpuPort {
   enum Request : u32 { Stop = 1, Flush = 2, Alarm = 4 };
   /// Any thread.
   void request(u32 bits);
+  // For GdbTarget, on the vCPU's thread.
+  void take_exception(ir::ExitKind kind);
+  void wait_for_stop();
   /// Any thread: makes it leave generated code and look around.
   void kick();
   /// A line of `inputs()`; any thread that holds the machine lock.
@@ -56,6 +59,8 @@ class Vcpu final : public ir::VcpuPort {
   void flush_all();
   /// For debuggers and the monitor: where a virtual address leads without side effects. False: nowhere.
   std::string tlb_text() const;
+  /// Host address of a guest virtual one that leads to RAM, else null.
+  const u8* debug_host(GuestAddr address);
   bool debug_translate(GuestAddr address, u64& physical);
 
   VcpuStats stats;

@@ -107,6 +107,11 @@ void Engine::remove_breakpoint(GuestAddr pc) {
   if (impl_->breakpoints.erase(pc) != 0) impl_->forget_code_at(pc);
 }
 
+bool Engine::has_breakpoint(GuestAddr pc) const {
+  std::unique_lock lock(impl_->mutex);
+  return impl_->breakpoints.contains(pc);
+}
+
 void Engine::remove_all_breakpoints() {
   std::unique_lock lock(impl_->mutex);
   for (const GuestAddr pc : impl_->breakpoints) impl_->forget_code_at(pc);

@@ -89,6 +89,7 @@ class Engine {
   void insert_breakpoint(GuestAddr pc);
   void remove_breakpoint(GuestAddr pc);
   void remove_all_breakpoints();
+  bool has_breakpoint(GuestAddr pc) const;
   static constexpr u64 kDebuggerTrap = 0xdeb09deb09deb09;
   /// One instruction, by the interpreter, exceptions put right as run() does: None if it was carried out. `observer` (may be null) is
   /// told of its memory accesses; of a helper that writes somewhere, with the address null.
