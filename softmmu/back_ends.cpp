@@ -89,7 +89,11 @@ Result<void> BackEnds::open_drive(const KeyValues& drive, bool snapshot, devices
   if (const std::string format = get(drive, "format", "raw"); format != "raw") return failed("format " + format + " is not supported yet (raw)");
   if (get(drive, "format").empty())
     if (const std::string format = other_format(file); !format.empty()) return failed("it is a " + format + " image, which is not supported yet (format=raw takes it as it is)");
-  const bool read_only = get(drive, "readonly") == "on" || get(drive, "read-only") == "on";
+  const bool read_only = get(drive, "readonly") == "on" || get(drive, "read-only") == "on" || get(drive, "media") == "cdrom";
+  // Writes are done when the host's cache has them, and stay when the guest flushes; a mode that promises less is served by that too.
+  const std::string cache = get(drive, "cache", "writeback");
+  const bool write_through = cache == "writethrough" || cache == "directsync";
+  if (!write_through && cache != "writeback" && cache != "none" && cache != "unsafe") return failed("cache=" + cache + " is not known");
   snapshot = get(drive, "snapshot", snapshot ? "on" : "off") == "on";
   if (interface == "pflash") {
     const unsigned long unit = std::strtoul(get(drive, "unit", get(drive, "index", std::to_string(board.flash.size()).c_str()).c_str()).c_str(), nullptr, 10);
@@ -103,7 +107,7 @@ Result<void> BackEnds::open_drive(const KeyValues& drive, bool snapshot, devices
   const std::string id = get(drive, "id", ("drive" + std::to_string(disks_.size())).c_str());
   if (board.back_ends.drives.contains(id)) return failed("there is another drive \"" + id + "\"");
   const std::string discard = get(drive, "discard");
-  auto disk = devices::open_raw_disk(machine_.loop(), {file, read_only, snapshot, discard == "unmap" || discard == "on"});
+  auto disk = devices::open_raw_disk(machine_.loop(), {file, read_only, snapshot, discard == "unmap" || discard == "on", write_through});
   if (!disk) return Error{disk.error()};
   disks_.push_back(std::move(*disk));
   board.back_ends.drives[id] = disks_.back().get();
@@ -125,6 +129,18 @@ Result<void> BackEnds::open_netdev(const KeyValues& netdev, devices::BoardOption
   if (!net) return Error{net.error()};
   nets_.push_back(std::move(*net));
   board.back_ends.nets[id] = nets_.back().get();
+  return {};
+}
+
+Result<void> BackEnds::open_nic(KeyValues nic, devices::BoardOptions& board) {
+  if (get(nic, "type") == "none") return {};
+  const std::string model = get(nic, "model", "virtio-net-pci"), mac = get(nic, "mac");
+  std::erase_if(nic.all, [](const auto& item) { return item.first == "model" || item.first == "mac"; });
+  nic.values["id"] = "nic" + std::to_string(nets_.size());
+  if (auto opened = open_netdev(nic, board); !opened) return opened;
+  devices::DeviceOption card{model == "virtio" ? "virtio-net-pci" : model, {{"netdev", nic.values["id"]}}};
+  if (!mac.empty()) card.properties["mac"] = mac;
+  board.devices.push_back(std::move(card));
   return {};
 }
 
@@ -160,6 +176,8 @@ Result<void> BackEnds::open(const Options& options, devices::BoardOptions& board
     if (auto opened = open_drive(drive, options.snapshot, board); !opened) return opened;
   for (const KeyValues& netdev : options.netdevs)
     if (auto opened = open_netdev(netdev, board); !opened) return opened;
+  for (const KeyValues& nic : options.nics)
+    if (auto opened = open_nic(nic, board); !opened) return opened;
   std::vector<std::string> serials = options.serials;
   if (serials.empty()) serials.push_back("mon:stdio");
   for (const std::string& serial : serials) {

@@ -30,6 +30,8 @@ class BackEnds {
   /// -serial TEXT; a null pointer for "none".
   Result<devices::CharBackend*> open_serial(const std::string& text, const devices::BoardOptions& board);
   Result<void> open_drive(const KeyValues& drive, bool snapshot, devices::BoardOptions& board);
+  /// -nic: a back-end and its card.
+  Result<void> open_nic(KeyValues nic, devices::BoardOptions& board);
   Result<void> open_netdev(const KeyValues& netdev, devices::BoardOptions& board);
 
   Machine& machine_;

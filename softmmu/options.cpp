@@ -190,6 +190,7 @@ Result<Options> parse_options(int argc, char** argv, bool& done) {
       {"drive", "file=F,if=virtio|none|pflash,…", "disk image (format=raw, id=, readonly=on, snapshot=on)", list(o.drives, nullptr)},
       {"device", "MODEL,KEY=VALUE,…", "a device (virtio-blk-device, virtio-net-device, …)", list(o.devices, "driver")},
       {"netdev", "user,id=ID,hostfwd=…", "network back-end", list(o.netdevs, "type")},
+      {"nic", "user,model=M,mac=A,hostfwd=…", "network card with its back-end (none: accepted)", list(o.nics, "type")},
       {"chardev", "TYPE,id=ID,…", "character back-end", list(o.chardevs, "backend")},
       {"serial", "stdio|pty|file:F|unix:P|null|…", "where a serial port leads", serial},
       {"monitor", "stdio|unix:P|none", "where the monitor listens", text(o.monitor)},

@@ -24,7 +24,7 @@ struct Options {
   unsigned vcpus = 1;
   u64 ram_bytes = u64{128} << 20;
   std::string kernel, initrd, append, dtb, bios;
-  std::vector<KeyValues> drives, devices, netdevs, chardevs;
+  std::vector<KeyValues> drives, devices, netdevs, nics, chardevs;
   std::vector<std::string> serials;   // -serial, in order
   bool nographic = false, no_reboot = false, no_shutdown = false, start_stopped = false, snapshot = false;
   std::string monitor, gdb;

@@ -16,10 +16,11 @@ constexpr unsigned kThreads = 4;
 
 class PoolDisk final : public BlockBackend {
  public:
-  PoolDisk(EventLoop& loop, std::unique_ptr<BlockStore> store, bool read_only, std::string description)
+  PoolDisk(EventLoop& loop, std::unique_ptr<BlockStore> store, bool read_only, std::string description, bool write_through)
       : loop_(loop),
         store_(std::move(store)),
         read_only_(read_only),
+        write_through_(write_through),
         description_(std::move(description)),
         alive_(std::make_shared<bool>(true)) {}
 
@@ -52,6 +53,7 @@ class PoolDisk final : public BlockBackend {
 
   void write(u64 offset, std::vector<BlockPiece> pieces, bool fua, Done done) override {
     u64 length = total(pieces);
+    fua = fua || write_through_;
     add(offset, length, true, std::move(done), [this, offset, fua, pieces = std::move(pieces)] {
       u64 at = offset;
       for (const BlockPiece& piece : pieces) {
@@ -66,7 +68,10 @@ class PoolDisk final : public BlockBackend {
     add(0, 0, false, std::move(done), [this] { return read_only_ ? 0 : store_->flush(); });
   }
   void write_zeroes(u64 offset, u64 bytes, bool unmap, Done done) override {
-    add(offset, bytes, true, std::move(done), [=, this] { return store_->write_zeroes(offset, bytes, unmap); });
+    add(offset, bytes, true, std::move(done), [=, this] {
+      const int error = store_->write_zeroes(offset, bytes, unmap);
+      return error == 0 && write_through_ ? store_->flush() : error;
+    });
   }
   void discard(u64 offset, u64 bytes, Done done) override {
     add(offset, bytes, true, std::move(done), [=, this] { return store_->discard(offset, bytes); });
@@ -186,7 +191,7 @@ class PoolDisk final : public BlockBackend {
 
   EventLoop& loop_;
   std::unique_ptr<BlockStore> store_;
-  bool read_only_;
+  bool read_only_, write_through_;
   std::string description_;
   std::shared_ptr<bool> alive_;  // machine lock
   u64 unfinished_ = 0;           // machine lock: requests whose callback has not run
@@ -204,8 +209,8 @@ class PoolDisk final : public BlockBackend {
 }  // namespace
 
 std::unique_ptr<BlockBackend> make_pool_disk(EventLoop& loop, std::unique_ptr<BlockStore> store, bool read_only,
-                                             std::string description) {
-  return std::make_unique<PoolDisk>(loop, std::move(store), read_only, std::move(description));
+                                             std::string description, bool write_through) {
+  return std::make_unique<PoolDisk>(loop, std::move(store), read_only, std::move(description), write_through);
 }
 
 }  // namespace kiln::devices

@@ -41,7 +41,7 @@ Result<std::unique_ptr<BlockBackend>> open_raw_disk(EventLoop& loop, const RawDi
     description += ", snapshot";
   }
   description += options.read_only ? ", read-only)" : ")";
-  return make_pool_disk(loop, std::move(store), options.read_only, description);
+  return make_pool_disk(loop, std::move(store), options.read_only, description, options.write_through);
 }
 
 }  // namespace kiln::devices

@@ -16,6 +16,8 @@ struct RawDiskOptions {
   bool snapshot = false;
   /// Discarded ranges give their room back to the host's file system (discard=unmap).
   bool unmap = false;
+  /// Every write is on stable storage before it is done (cache=writethrough).
+  bool write_through = false;
 };
 
 /// A file or block device as a disk; what lies beyond its last whole sector does not exist. Two processes cannot write to one

@@ -101,6 +101,13 @@ std::string cpu_compatible(const std::string& model) {
   return "arm,armv8";
 }
 
+/// What the board does anyway, whether or not the user says so.
+bool harmless(const std::string& key, const std::string& value) {
+  for (const char* absent : {"secure", "virtualization", "acpi", "its", "ras", "mte", "usb", "graphics", "highmem"})
+    if (key == absent) return value == "off";
+  return (key == "accel" && value == "tcg") || (key == "iommu" && value == "none");
+}
+
 Result<unsigned> Virt::option(const BoardOptions& options) {
   tree_options_.cpus = static_cast<unsigned>(services_.cpus.size());
   tree_options_.cpu_compatible = cpu_compatible(options.cpu_model);
@@ -115,7 +122,7 @@ Result<unsigned> Virt::option(const BoardOptions& options) {
     }
     else if (key == "psci" && (value == "hvc" || value == "smc" || value == "none")) tree_options_.psci = value;
     else if (key == "dtb-randomness" && (value == "on" || value == "off")) seeds = value == "on";
-    else if ((key == "secure" || key == "virtualization" || key == "acpi") && value == "off") continue;
+    else if (harmless(key, value)) continue;
     else
       return Error{"-M virt," + key + "=" + value +
                    " is not supported (known: gic-version=2|3, psci=hvc|smc|none, virtualization=on|off, dtb-randomness=on|off)"};
@@ -190,6 +197,12 @@ Result<void> Virt::add_pci_device(DeviceOption option, VirtioFactory& factory) {
       return failed("addr=" + address->second + " is no slot (1..1f)");
     option.properties.erase(address);
   }
+  // There is no legacy interface, and no option ROM.
+  constexpr std::pair<const char*, const char*> kAnyway[] = {
+      {"disable-legacy", "on"}, {"disable-legacy", "auto"}, {"disable-modern", "off"}, {"romfile", ""}};
+  for (const auto& [key, value] : kAnyway)
+    if (const auto found = option.properties.find(key); found != option.properties.end() && found->second == value)
+      option.properties.erase(found);
   auto device = factory.make(option);
   if (!device) return Error{device.error()};
   virtio_devices_.push_back(std::move(*device));

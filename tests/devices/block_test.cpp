@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -52,7 +53,7 @@ struct RawDiskTest : testing::Test {
 
 TEST_F(RawDiskTest, ReadsWritesAndStaysInside) {
   const std::string path = image(10 * 512 + 100);  // the last 100 bytes are no sector
-  auto disk = open_raw_disk(loop, {path, false, false, false});
+  auto disk = open_raw_disk(loop, {path, false, false, false, false});
   ASSERT_TRUE(disk) << disk.error();
   EXPECT_EQ((*disk)->bytes(), 5120u);
   std::vector<u8> data(1024);
@@ -72,9 +73,31 @@ TEST_F(RawDiskTest, ReadsWritesAndStaysInside) {
   EXPECT_EQ(byte_of(path, 512), 1);
 }
 
+TEST_F(RawDiskTest, WriteThroughFlushesEachWrite) {
+  struct Counting : BlockStore {
+    std::atomic<unsigned>& flushes;
+    explicit Counting(std::atomic<unsigned>& flushes) : flushes(flushes) {}
+    u64 bytes() const override { return 4096; }
+    int read(u64, u8*, u64) override { return 0; }
+    int write(u64, const u8*, u64) override { return 0; }
+    int flush() override { return flushes += 1, 0; }
+    int write_zeroes(u64, u64, bool) override { return 0; }
+    int discard(u64, u64) override { return 0; }
+  };
+  std::atomic<unsigned> flushes = 0;
+  auto back = make_pool_disk(loop, std::make_unique<Counting>(flushes), false, "", false);
+  EXPECT_EQ(write(*back, 0, std::vector<u8>(512)), 0);
+  EXPECT_EQ(flushes, 0u);
+  EXPECT_EQ(write(*back, 0, std::vector<u8>(512), true), 0);
+  EXPECT_EQ(flushes, 1u);
+  auto through = make_pool_disk(loop, std::make_unique<Counting>(flushes), false, "", true);
+  EXPECT_EQ(write(*through, 0, std::vector<u8>(512)), 0);
+  EXPECT_EQ(flushes, 2u);
+}
+
 TEST_F(RawDiskTest, SnapshotLeavesTheFileAlone) {
   const std::string path = image(64 * 512);
-  auto disk = open_raw_disk(loop, {path, false, true, false});
+  auto disk = open_raw_disk(loop, {path, false, true, false, false});
   ASSERT_TRUE(disk) << disk.error();
   EXPECT_EQ(write(**disk, 3 * 512, std::vector<u8>(512, 0xaa)), 0);
   EXPECT_EQ(wait([&](auto done) { (*disk)->write_zeroes(20 * 512, 1024, false, done); }), 0);
@@ -86,22 +109,22 @@ TEST_F(RawDiskTest, SnapshotLeavesTheFileAlone) {
 
 TEST_F(RawDiskTest, OneWriterOrManyReaders) {
   const std::string path = image(5120);
-  auto first = open_raw_disk(loop, {path, false, false, false});
+  auto first = open_raw_disk(loop, {path, false, false, false, false});
   ASSERT_TRUE(first);
-  auto second = open_raw_disk(loop, {path, false, false, false});
+  auto second = open_raw_disk(loop, {path, false, false, false, false});
   ASSERT_FALSE(second);
   EXPECT_EQ(second.error(), "cannot open disk " + path + ": another process uses it");
   *first = nullptr;
-  auto reader = open_raw_disk(loop, {path, true, false, false});
+  auto reader = open_raw_disk(loop, {path, true, false, false, false});
   ASSERT_TRUE(reader);
-  EXPECT_TRUE(open_raw_disk(loop, {path, false, true, false}));
+  EXPECT_TRUE(open_raw_disk(loop, {path, false, true, false, false}));
   EXPECT_EQ(write(**reader, 0, std::vector<u8>(512)), EROFS);
   EXPECT_NE((*reader)->describe().find("read-only"), std::string::npos);
 }
 
 TEST_F(RawDiskTest, FileThatBecomesShorterReadsAsZeroes) {
   const std::string path = image(64 * 512);
-  auto disk = open_raw_disk(loop, {path, true, false, false});
+  auto disk = open_raw_disk(loop, {path, true, false, false, false});
   ASSERT_TRUE(disk);
   std::filesystem::resize_file(path, 512);
   std::vector<u8> data(1024, 1);
@@ -110,11 +133,11 @@ TEST_F(RawDiskTest, FileThatBecomesShorterReadsAsZeroes) {
 }
 
 TEST_F(RawDiskTest, UserMistakes) {
-  auto missing = open_raw_disk(loop, {directory + "/none", false, false, false});
+  auto missing = open_raw_disk(loop, {directory + "/none", false, false, false, false});
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error(), "cannot open disk " + directory + "/none: No such file or directory");
-  EXPECT_FALSE(open_raw_disk(loop, {directory, true, false, false}));
-  EXPECT_FALSE(open_raw_disk(loop, {"/dev/null", true, false, false}));
+  EXPECT_FALSE(open_raw_disk(loop, {directory, true, false, false, false}));
+  EXPECT_FALSE(open_raw_disk(loop, {"/dev/null", true, false, false, false}));
 }
 
 /// Takes its time, fails when told to, and notices disorder.
