@@ -35,6 +35,9 @@ struct CpuConfig {
 bool configure(ir::CpuState* state, const CpuConfig& config);
 std::vector<std::string_view> cpu_models();
 
+/// After GuestDesc::slots, pc, the flags record and mxcsr have been loaded from a snapshot: everything that follows from them.
+void restored(ir::CpuState* state);
+
 /// VcpuPort::device_register's number: op0:op1:CRn:CRm:op2 in 2, 3, 4, 4, 3 bits.
 constexpr u32 register_number(u32 op0, u32 op1, u32 crn, u32 crm, u32 op2) {
   return op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2;

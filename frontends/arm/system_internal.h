@@ -53,9 +53,9 @@ void report_unknown_register(A64SystemState& s, u32 encoding, bool read);
 u32 system_mode(const A64SystemState& s, u32 mxcsr);
 bool debug_exceptions_enabled(const A64SystemState& s);
 void renew_timers(A64SystemState& s);
-// TLBs hold the pages of one ASID beside the global ones, EL0's and EL1's each of their own: a kernel that changes the ASID at each of its
-// doors (page-table isolation) finds its pages again. EL0's are dropped when it is entered with another ASID, EL1's with the first access
-// that it makes.
+// TLBs hold the pages of one ASID beside the global ones, EL0's and EL1's each of their own: a kernel that changes the ASID at
+// each of its doors (page-table isolation) finds its pages again. EL0's are dropped when it is entered with another ASID, EL1's
+// with the first access that it makes.
 u64 current_asid(const A64SystemState& s);
 void use_user_asid(A64SystemState& s);
 void use_kernel_asid(A64SystemState& s);

@@ -120,6 +120,12 @@ std::span<const ir::Slot> all_slots() {
     add("PSTATE.IL", offsetof(A64SystemState, il));
     add("fpsr_watched", offsetof(A64State, fpsr_watched));
     add("SP_EL3", offsetof(A64SystemState, sp_el) + 24);
+    add("stepped", offsetof(A64SystemState, stepped));
+    add("has_el2", offsetof(A64SystemState, has_el2));
+    add("has_el3", offsetof(A64SystemState, has_el3));
+    add("has_pan", offsetof(A64SystemState, has_pan));
+    add("has_uao", offsetof(A64SystemState, has_uao));
+    add("psci_conduit", offsetof(A64SystemState, psci_conduit));
     add("PMCNTEN", offsetof(A64SystemState, pmcnten));
     add("PMOVS", offsetof(A64SystemState, pmovs));
     add("PMINTEN", offsetof(A64SystemState, pmint));
@@ -217,6 +223,20 @@ void context_changed(A64SystemState& s) {
   if (s.el == 0) use_user_asid(s);
   s.mode = system_mode(s, s.in_code ? _mm_getcsr() : s.mxcsr);
   ir::port(&s).space_changed();
+}
+
+void restored(ir::CpuState* state) {
+  A64SystemState& s = system_state(state);
+  s.full_system = 1;
+  s.pending = s.tlb_asid_user = s.tlb_asid_kernel = s.low_fetch = s.tlb_tagged = s.tlb_high_el = s.cache_maintenance = 0;
+  s.exit_aux = 0;
+  ir::port(state).flush_tlb({}, false);
+  // The other end of the lines has a state of its own, which may be older or newer: all of them are told again.
+  for (unsigned timer = 0; timer < kTimers; ++timer) ir::port(state).set_output(timer, false);
+  s.timer_outputs = 0;
+  renew_timers(s);
+  context_changed(s);
+  look_for_interrupts(s);
 }
 
 bool read_register(ir::CpuState* state, std::string_view name, u64& value) {

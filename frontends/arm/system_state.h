@@ -66,8 +66,8 @@ enum SystemMode : u32 {
   kModeMaskAccess = 1 << 23,     // EL0: SCTLR_EL1.UMA = 1
   kModeBreakpoints = 1 << 24,    // addresses are compared before every instruction
   kModeRegisterTraps = 1 << 25,  // EL2 may want to see accesses to system registers
-  kModeNoPan = 1 << 28,            // EL1 of a processor without PAN: MMU index 2 is for LDTR and STTR
-  kModeAsidPending = 1 << 29,      // EL1: the TLBs hold pages of another ASID, which the first access to memory has emptied
+  kModeNoPan = 1 << 28,          // EL1 of a processor without PAN: MMU index 2 is for LDTR and STTR
+  kModeAsidPending = 1 << 29,    // EL1: the TLBs hold pages of another ASID, which the first access to memory has emptied
   kModeWatchpoints = 1 << 27,    // addresses of loads and stores are compared before them
   kModeDebugByMask = 1 << 26,    // PSTATE.D switches debug exceptions at this level: a change is a change of mode
 };

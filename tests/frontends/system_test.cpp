@@ -535,5 +535,25 @@ TEST(A64System, TheSaveListHasEverythingOnce) {
   EXPECT_EQ(value, 0x1234u);
 }
 
+TEST(A64System, AStateIsLoadedFromItsSaveList) {
+  FakeMachine from({.model = "cortex-a72"});
+  drop_to_el0(from);
+  from.s->timer_cval[kTimerVirtual] = 5;
+  from.s->timer_ctl[kTimerVirtual] = 1;
+  from.s->x[31] = 0x1234;
+  FakeMachine to;
+  to.clock = 1600;
+  for (const ir::Slot& slot : kA64System.slots)
+    std::memcpy(reinterpret_cast<char*>(static_cast<ir::CpuState*>(to.s)) + slot.offset,
+                reinterpret_cast<char*>(static_cast<ir::CpuState*>(from.s)) + slot.offset,
+                slot.type == ir::Type::V128 ? 16 : 8);
+  to.s->pc = from.s->pc;
+  restored(to.s);
+  EXPECT_EQ(kA64System.dump(to.s), kA64System.dump(from.s));
+  EXPECT_EQ(to.s->mode, from.s->mode);
+  EXPECT_EQ(to.outputs, 1u << kTimerVirtual);
+  EXPECT_EQ(to.s->has_pan, 0u);
+}
+
 }  // namespace
 }  // namespace kiln::arm
