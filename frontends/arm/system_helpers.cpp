@@ -156,8 +156,7 @@ void invalidate_tlb(ir::CpuState* state, u64 what, u64 operand) {
     flush.address = align_down(flush.address, granule);
     flush.bytes = granule;
   } else if (op1 == 0 && op2 == 2) {
-    // Of other ASIDs nothing is there.
-    if (const u64 asid = operand >> 48; !broadcast && asid != s.tlb_asid_user && asid != s.tlb_asid_kernel) return;
+    // Of whatever ASID: the machine may keep translations of address spaces that are not the present one.
     flush.scope = Scope::NonGlobal;
   }
   // Pages of user memory stand in TLBs under the tags that they were used with.
