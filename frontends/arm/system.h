@@ -1,11 +1,13 @@
 // AArch64 guest, system level (EL0 to EL3): a whole processor, for softmmu.
-// What lives here: system_registers*.cpp (the table of registers: one row each), system_exceptions.cpp (entry, return,
-// interrupts), system_walk.cpp (VMSAv8-64), system_timers.cpp, system_psci.cpp, system_models.cpp (-cpu), lift_privileged.cpp.
-// Invariants: (1) whatever a change of state means for lifted code stands in the mode word (SystemMode), and who changes it
-// calls context_changed(); (2) x[31] is the current SP, sp_el[] holds the others; (3) what is not there is Undefined to the
-// guest and said once through VcpuPort::guest_error. Add a register: a row in the table, and a field in A64SystemState if it is
-// stored. Left out on purpose: SP alignment checks (SCTLR.SA; a compare on every stack access), big-endian data and tables,
-// AArch32.
+// What lives here: system_registers.cpp, system_debug.cpp, system_timers.cpp (the table of registers: one row each), system_exceptions.cpp (entry,
+// return, interrupts), system_walk.cpp (VMSAv8-64 and ASIDs), system_psci.cpp, system_models.cpp (-cpu), lift_privileged.cpp and its
+// helpers (system_helpers.cpp), system_state.cpp (mode word, address spaces, save list). Invariants: (1) whatever a change of state
+// means for lifted code stands in the mode word (SystemMode), and who changes it calls context_changed(); (2) x[31] is the current SP,
+// sp_el[] holds the others; (3) what is not there is Undefined to the guest and said once through VcpuPort::guest_error.
+// Add a register: a row in the table, and a field in A64SystemState if it is stored. Check it: tests/boots/a64 against another
+// implementation. Left out: SP alignment checks (SCTLR.SA; a compare on every stack access), big-endian data and tables, AArch32, VHE, a
+// secure address space of its own, context-linked breakpoints, PMU event counters (N = 0), a WFE that waits. -cpu models differ in
+// their registers and system features; EL0 instructions that an older one has not got are executed all the same.
 #pragma once
 #include <string>
 #include <string_view>
