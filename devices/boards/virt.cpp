@@ -89,6 +89,7 @@ class Virt final : public Board, private MsiTarget {
   std::unique_ptr<PcieHost> pcie_;
   NoPorts pcie_ports_;
   std::vector<std::unique_ptr<VirtioPci>> pci_functions_;
+  std::vector<std::string> pci_names_;
   std::vector<std::unique_ptr<VirtioMmio>> virtio_slots_;
   std::vector<std::pair<std::string, Device*>> devices_;
   std::vector<Loaded> loaded_;
@@ -119,13 +120,13 @@ Result<unsigned> Virt::option(const BoardOptions& options) {
     else if (key == "gic-version" && value == "max") tree_options_.gic_version = 3;
     else if (key == "virtualization" && (value == "on" || value == "off")) {
       if (value == "on" && !options.machine.contains("psci")) tree_options_.psci = "smc";  // HVC is the guest's own
-    }
-    else if (key == "psci" && (value == "hvc" || value == "smc" || value == "none")) tree_options_.psci = value;
+    } else if (key == "psci" && (value == "hvc" || value == "smc" || value == "none")) tree_options_.psci = value;
     else if (key == "dtb-randomness" && (value == "on" || value == "off")) seeds = value == "on";
     else if (harmless(key, value)) continue;
     else
-      return Error{"-M virt," + key + "=" + value +
-                   " is not supported (known: gic-version=2|3, psci=hvc|smc|none, virtualization=on|off, dtb-randomness=on|off)"};
+      return Error{
+          "-M virt," + key + "=" + value +
+          " is not supported (known: gic-version=2|3, psci=hvc|smc|none, virtualization=on|off, dtb-randomness=on|off)"};
   }
   const unsigned most = tree_options_.gic_version == 2 ? 8 : 123;
   if (tree_options_.cpus > most) {
@@ -207,7 +208,9 @@ Result<void> Virt::add_pci_device(DeviceOption option, VirtioFactory& factory) {
   if (!device) return Error{device.error()};
   virtio_devices_.push_back(std::move(*device));
   pci_functions_.push_back(std::make_unique<VirtioPci>(*virtio_devices_.back()));
-  if (!pcie_->insert(*pci_functions_.back(), option.model, slot)) return failed("the slot is taken, or all are");
+  slot = pcie_->insert(*pci_functions_.back(), option.model, slot);
+  if (slot == 0) return failed("the slot is taken, or all are");
+  pci_names_.push_back("slot " + std::to_string(slot) + ": " + option.model);
   return {};
 }
 
@@ -408,7 +411,12 @@ void Virt::power_button() {
 
 std::string Virt::describe() const {
   std::string text = "virt\n";
-  for (const auto& [name, device] : devices_) text += "  " + name + "\n";
+  for (const auto& [name, device] : devices_) {
+    const bool empty_slot = name.starts_with("virtio-mmio") && !name.ends_with(")");
+    if (!empty_slot) text += "  " + name + "\n";
+    if (device == pcie_.get())
+      for (const std::string& function : pci_names_) text += "    " + function + "\n";
+  }
   return text;
 }
 

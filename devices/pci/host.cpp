@@ -36,13 +36,13 @@ PcieHost::PcieHost(MemoryBus& bus, MsiTarget& msi, std::array<IrqLine*, 4> intx,
 
 PcieHost::~PcieHost() = default;
 
-bool PcieHost::insert(PciFunction& function, std::string name, unsigned number) {
+unsigned PcieHost::insert(PciFunction& function, std::string name, unsigned number) {
   if (number == 0)
     while (number < kSlots && slots_[number] != nullptr) number += 1;
-  if (number >= kSlots || slots_[number] != nullptr) return false;
+  if (number >= kSlots || slots_[number] != nullptr) return 0;
   slots_[number] = &function;
   function.insert({bus_, msi_, *lines_[number], window_base_, window_bytes_}, std::move(name));
-  return true;
+  return number;
 }
 
 PciFunction* PcieHost::find(u64 offset) const {

@@ -13,8 +13,9 @@ class PcieHost final : public MmioDevice, public Device {
   PcieHost(MemoryBus& bus, MsiTarget& msi, std::array<IrqLine*, 4> intx, u64 window_base, u64 window_bytes);
   ~PcieHost() override;
 
-  /// Puts a function (owned by the caller) into slot `number`, or the first free one if it is 0. False: taken, or none is free.
-  bool insert(PciFunction& function, std::string name, unsigned number = 0);
+  /// Puts a function (owned by the caller) into slot `number`, or the first free one if it is 0. Its slot; 0: taken, or none is
+  /// free.
+  unsigned insert(PciFunction& function, std::string name, unsigned number = 0);
   u64 read(u64 offset, unsigned bytes) override;
   void write(u64 offset, u64 value, unsigned bytes) override;
   void reset() override;

@@ -91,6 +91,20 @@ TEST_F(VirtTest, SerialLineAndInterrupts) {
   EXPECT_EQ(bus.load(0x090303fc), 0u);
 }
 
+TEST_F(VirtTest, DescribesItsDevices) {
+  options.kernel = file("Image", image(0, 4096));
+  options.devices = {{"virtio-rng-pci", {{"addr", "7"}}}, {"virtio-rng", {}}, {"virtio-rng-device", {}}};
+  auto board = make_virt(services(), options);
+  ASSERT_TRUE(board) << board.error();
+  const std::string text = (*board)->describe();
+  EXPECT_NE(text.find("  pcie\n    slot 7: virtio-rng-pci\n    slot 1: virtio-rng\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("  virtio-mmio.0 (virtio-rng)\n"), std::string::npos) << text;
+  EXPECT_EQ(text.find("virtio-mmio.1"), std::string::npos);
+  options.devices = {{"virtio-rng-pci", {{"addr", "7"}}}, {"virtio-rng-pci", {{"addr", "7"}}}};
+  FakeBus other;
+  EXPECT_FALSE(make_virt({other, dma, clock, loop, {CpuLines{{&irq, &fiq}}}, {}, {}}, options));
+}
+
 TEST_F(VirtTest, StateSurvives) {
   options.kernel = file("Image", image(0, 4096));
   for (const char* version : {"2", "3"}) {
