@@ -161,6 +161,11 @@ u8 alignment_vector(const X86State& s, const u8* code, std::size_t size) {
     if (linear(s, insn, a) % a.bytes != 0) return kAC;
   }
   if (pops && explicit_operand(s, insn, a) && is_outside(s, insn, a)) return vector_of(a.seg);
+  if (std::strcmp(insn.row->name, "enter") == 0 && (insn.imm2 & 31) > 1) {  // the first frame pointer that is copied
+    const u64 below = s.r[RBP] - insn.operand_bytes;
+    a = {SS, insn.code == CodeSize::Bits64 ? below : static_cast<u32>(below), insn.operand_bytes};
+    if (linear(s, insn, a) % a.bytes != 0 && is_outside(s, insn, a)) return kSS;
+  }
   return kAC;
 }
 

@@ -102,6 +102,7 @@ struct TranslatedBlock {
   bool checked = false;          // compares its own bytes at entry: its page is left writable
   std::vector<u8> bytes;         // what the lifter saw, to lift the same once more
   bool queued = false;           // asked for, or compiled once already
+  u32 copies = 0;                // how many regions took it in
   Region* inside = nullptr;      // newest region that has this block inside it; may be dead
   bool rearmed = false;          // ran hot while (or before) a region covered it, and counts again
   std::unique_ptr<ir::Block> ir; // --tier=interp (optimised) and --self-check (as lifted)

@@ -18,6 +18,8 @@ namespace {
 
 constexpr int kMaxCallDepth = 4;
 constexpr int kMaxRecursion = 3;  // of one function in the calls around a call
+// Of a block in regions. CPython's loop over opcodes stood in 138 of them; more than a few gain nothing that their compile time does not cost.
+constexpr u32 kMostCopies = 3;
 constexpr double kCompileShare = 0.33;
 constexpr double kCompileGrace = 0.08;  // seconds from the start in which nothing is compiled in the background
 
@@ -157,7 +159,7 @@ bool Engine::Impl::grow_region(TranslatedBlock* entry, RegionRequest& request, R
     } else {
       const TranslatedBlock* profile = find_in_region(want.pc);
       if (profile == nullptr || profile->dead || profile->checked || profile->trap || insns >= config.region_insns) continue;
-      if (profile != entry && entries(*profile) < hot_enough) continue;
+      if (profile != entry && (entries(*profile) < hot_enough || profile->copies >= kMostCopies)) continue;
       RegionBlock block;
       if (config.soft_mmu) lift_again(*profile, block.ir);
       else lift(memory, want.pc, entry->mode, config.max_block_insns, masks_addresses, block.ir);
@@ -324,7 +326,10 @@ void Engine::Impl::compile_region(TranslatedBlock* entry, std::unique_lock<std::
     });
   for (GuestAddr page : r->pages) pages[page].regions.push_back(r);
   for (const RegionBlock& member : request.blocks)
-    if (TranslatedBlock* block = find_from(*entry, member.ir.pc)) block->inside = r;
+    if (TranslatedBlock* block = find_from(*entry, member.ir.pc)) {
+      if (block->inside != r) ++block->copies;
+      block->inside = r;
+    }
   {
     std::lock_guard ranges(range_mutex);
     code_regions[r->code.memory.executable] = r;
