@@ -231,6 +231,11 @@ s64 trace_me(Thread& thread) {
     thread.trace_me_due = true;
     return 0;
   }
+  // Another tracer would see the stops for Kiln's own faults, and lets the guest die of them.
+  if (getppid() == 0 || !is_kiln_process(getppid())) {
+    say_once(*thread.process, "unimplemented: PTRACE_TRACEME by a parent that does not run under Kiln");
+    return -EPERM;
+  }
   if (const s64 r = raw_syscall(SYS_ptrace, PTRACE_TRACEME); r < 0) return r;
   begin(thread, false, 0);
   follow_actions(*thread.process);
