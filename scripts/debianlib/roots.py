@@ -1,4 +1,4 @@
-"""Debian roots for scripts/acceptance-debian: the package repository, debootstrap's first stage, and running things in the chroot."""
+"""Debian roots for scripts/acceptance-debian and acceptance-system: the package repository, debootstrap's first stage, and running things in the chroot."""
 import glob, hashlib, os, shutil, subprocess, sys, threading, time
 
 SELF = os.path.dirname(os.path.abspath(__file__))
@@ -15,31 +15,34 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 def run(command, log=None, **more):
     p = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more)
     if p.returncode:
-        sys.exit(f"scripts/acceptance-debian: {' '.join(command)}: status {p.returncode}\n{p.stdout[-2000:].decode(errors='replace')}")
+        sys.exit(f"{sys.argv[0]}: {' '.join(command)}: status {p.returncode}\n{p.stdout[-2000:].decode(errors='replace')}")
     return p.stdout
 
 
 class Cache:
-    """Under CACHE/GUEST: first (debootstrap's first stage), repository (.debs and an index), sources."""
+    """Under CACHE/GUEST: first (debootstrap's first stage), and, there or under `base`, repository (.debs and an index); CACHE/sources."""
 
-    def __init__(self, guest):
-        self.guest, self.base = guest, f"{CACHE}/{guest}"
-        self.first, self.repository, self.sources = f"{self.base}/first", f"{self.base}/repository", f"{CACHE}/sources"
+    def __init__(self, guest, base=None, packages=PACKAGES, sources=SOURCES):
+        self.guest, self.shared, self.packages, self.wanted_sources = guest, f"{CACHE}/{guest}", packages, sources
+        self.base = base or self.shared
+        self.first, self.repository, self.sources = f"{self.shared}/first", f"{self.base}/repository", f"{CACHE}/sources"
+        os.makedirs(self.shared, exist_ok=True)
         os.makedirs(self.base, exist_ok=True)
 
     def prepare(self):
         if not os.path.isdir(self.first):
             shutil.rmtree(f"{self.first}.new", ignore_errors=True)
-            os.makedirs(f"{self.base}/archives", exist_ok=True)
-            run(["debootstrap", "--foreign", f"--arch={self.guest}", f"--cache-dir={self.base}/archives", SUITE, f"{self.first}.new", MIRROR])
+            archives = f"{self.shared}/archives"
+            os.makedirs(archives, exist_ok=True)
+            run(["debootstrap", "--foreign", f"--arch={self.guest}", f"--cache-dir={archives}", SUITE, f"{self.first}.new", MIRROR])
             os.rename(f"{self.first}.new", self.first)
-        wanted = " ".join(PACKAGES)
+        wanted = " ".join(self.packages)
         stamp = f"{self.repository}/packages"
         if not os.path.exists(stamp) or open(stamp).read() != wanted:
             self.fill_repository()
             with open(stamp, "w") as f:
                 f.write(wanted)
-        if not all(glob.glob(f"{self.sources}/{s}_*.dsc") for s in SOURCES):
+        if not all(glob.glob(f"{self.sources}/{s}_*.dsc") for s in self.wanted_sources):
             self.fetch_sources()
 
     def apt(self, *command, source=False):
@@ -57,7 +60,7 @@ class Cache:
 
     def fill_repository(self):
         self.apt("update", "-qq")
-        self.apt("install", "-y", "-qq", "--download-only", *PACKAGES)
+        self.apt("install", "-y", "-qq", "--download-only", *self.packages)
         os.makedirs(self.repository, exist_ok=True)
         stanzas = []
         # A bookworm that has moved on since the first stage must not mix: its own packages are in the repository as well.
@@ -75,7 +78,7 @@ class Cache:
     def fetch_sources(self):
         os.makedirs(self.sources, exist_ok=True)
         self.apt("update", "-qq", source=True)
-        self.apt("source", "-qq", "--download-only", *SOURCES, source=True)
+        self.apt("source", "-qq", "--download-only", *self.wanted_sources, source=True)
 
 
 class Watcher(threading.Thread):
@@ -100,9 +103,9 @@ class Watcher(threading.Thread):
 
 
 class Root:
-    def __init__(self, guest, options):
+    def __init__(self, guest, options, cache=None):
         self.guest, self.kiln, self.tier = guest, os.path.abspath(options.kiln), options.tier
-        self.cache = Cache(guest)
+        self.cache = cache or Cache(guest)
         self.cache.prepare()
         self.work = f"{options.work}/{guest}"
         self.path = f"{self.work}/root"
