@@ -271,7 +271,7 @@ Lift divide(Lifter& l, const Insn& i, bool sign) {
     l.set_reg(RDX, 4, r);
     return Lift::Next;
   }
-  if (bytes == 4 && sign && l.rdx_is == RdxIs::SignOfRax) {
+  if (bytes == 4 && sign && l.rdx_is == RdxIs::SignOfEax) {
     const Value low = l.reg(RAX, 4);
     const Value least = l.ir.icmp(Op::icmp_eq_, low, l.ir.i32(u32{1} << 31));
     const Value minus_one = l.ir.icmp(Op::icmp_eq_, raw, l.ir.i32(~u32{0}));

@@ -51,7 +51,7 @@ Lift lift_cwd(Lifter& l, const Insn& i) {  // CWD, CDQ, CQO
   const unsigned bytes = i.operand_bytes;
   const Value a = l.sext_from(l.reg(RAX, bytes), bytes);
   l.set_reg(RDX, bytes, l.ir.ashr(a, l.ir.iconst(l.ir.type_of(a), bytes == 8 ? 63 : 31)));
-  if (bytes >= 4) l.rdx_is = RdxIs::SignOfRax;
+  if (bytes >= 4) l.rdx_is = bytes == 8 ? RdxIs::SignOfRax : RdxIs::SignOfEax;
   return Lift::Next;
 }
 

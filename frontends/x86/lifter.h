@@ -18,7 +18,7 @@ struct Place {
 };
 
 /// What is known of rDX before a division: compilers write XOR EDX,EDX or CQO in front of one.
-enum class RdxIs : u8 { Unknown, Zero, SignOfRax };
+enum class RdxIs : u8 { Unknown, Zero, SignOfEax, SignOfRax };
 
 struct Lifter {
   ir::Builder ir;

@@ -152,7 +152,9 @@ std::string difference(const Case& c, const Result& native, const Result& kiln, 
   if (!is64 && (ne.vector == x86::kGP || ke.vector == x86::kGP || ne.vector == x86::kSS) &&
       (named(faulted, "maskmov") || named(row_at(c, k.rip), "maskmov")))
     return {};
-  if (!is64 && (ne.vector == x86::kPF || ne.vector == x86::kSS) && ke.vector == x86::kGP && named(faulted, "pop")) return {};
+  if (!is64 && (ne.vector == x86::kPF || ne.vector == x86::kSS || ne.vector == x86::kAC) && ke.vector == x86::kGP &&
+      named(faulted, "pop"))
+    return {};
   if (!is64 && ne.vector == x86::kMF && ke.vector == x86::kGP) return {};
   if (!is64 && ne.vector == x86::kAC && ke.vector == x86::kGP && named(faulted, "fxsave")) return {};
   if ((ne.vector == x86::kPF || ne.vector == x86::kGP) &&
