@@ -77,7 +77,7 @@ bool explicit_operand(const X86State& s, const Insn& insn, Access& out) {
     if (o.bytes == 10) out.first = 8;
     if (name.find("maskmov") != name.npos)
       out.element = name.ends_with("d") && !name.ends_with("pd") ? 4 : name.ends_with("s") ? 4 : 8;
-    if (name == "fldenv" || name == "fnstenv" || name == "frstor" || name == "fnsave") out.bytes = 4;
+    if (name == "fldenv" || name == "fnstenv" || name == "frstor" || name == "fnsave") out.bytes = insn.operand_bytes == 2 ? 2 : 4;
     return true;
   }
   return false;
