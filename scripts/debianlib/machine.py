@@ -108,7 +108,7 @@ def checks(port, sha, seconds):
         ("python3", PYTHON, "^" + re.escape(python_says()) + "$", 300),
         ("fetch", f"curl -sS -o /root/data {host}/data && sync && echo 3 >/proc/sys/vm/drop_caches && sha256sum /root/data", "^" + sha, 600),
         ("stress-ng", f"cd /tmp && stress-ng --vm 1 --vm-bytes 128m --fork 2 --timer 1 --timeout {seconds} --verify --metrics-brief 2>&1", r"successful run completed", seconds + 600),
-        ("verify", "dpkg --verify; dpkg --audit; dmesg --level=emerg,alert,crit,err; echo end", r"^end$", 900),
+        ("verify", "dpkg --verify; dpkg --audit; dmesg --level=emerg,alert,crit,err; echo end", r"\Aend$", 900),
     ]
 
 
